@@ -1,0 +1,45 @@
+# make demo    see it work: embedded PostgreSQL, sample data, live traffic, the dashboard (ARGS=--once ends by itself)
+# make test    the whole test suite
+# make check   ruff, mypy, import-linter, SQL lint
+# make bench   the measured claims
+
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: demo test check bench clean
+
+demo: .venv/demo
+	$(BIN)/afresh demo $(ARGS)
+
+test: .venv/dev
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tests.sql_lint
+
+bench: .venv/dev
+	$(BIN)/python -m bench $(ARGS)
+
+# pip reaches into the new environment from outside, so that a Python without ensurepip (Debian's) will do.
+.venv/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv --without-pip --clear .venv
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+.venv/demo: .venv/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+.venv/dev: .venv/demo pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[demo]' --group dev
+	@touch $@
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache

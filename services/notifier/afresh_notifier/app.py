@@ -1,0 +1,143 @@
+"""The service: wires the stages together, starts them in one TaskGroup, and stops them in the order of the data.
+
+A stage that dies takes the service down loudly; whoever started it starts it again, and it begins with a gap. On SIGTERM
+or SIGINT: stop listening, consume what was heard, refresh what is dirty, flush the hub, say goodbye to the clients; all
+within `server.shutdown_timeout`. A second signal means now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from afresh_notifier import database, packs
+from afresh_notifier.board import Board
+from afresh_notifier.consumer import Consumer
+from afresh_notifier.errors import ServeError
+from afresh_notifier.http import Api, allow_origin
+from afresh_notifier.hub import Hub
+from afresh_notifier.invalidation import InvalidationLog
+from afresh_notifier.listener import Inbox, Listener
+from afresh_notifier.logs import Log
+from afresh_notifier.metrics import Metrics
+from afresh_notifier.observations import Observe, Serving, Stopping, fan_out
+from afresh_notifier.refresher import Refresher
+from afresh_notifier.settings import Settings
+
+#: How long clients may take to answer a goodbye, in seconds.
+GOODBYE = 2.0
+
+
+class Service:
+    """A running service; ``url`` is where its HTTP side answers."""
+
+    def __init__(self, url: str, refresher: Refresher, hub: Hub, board: Board) -> None:
+        self.url = url
+        self.refresher = refresher
+        self.hub = hub
+        self.board = board
+
+
+async def serve(settings: Settings, *, started: Callable[[Service], None] | None = None) -> None:
+    """Run the service until SIGTERM or SIGINT. Raises `AfreshError` where it cannot start; what a stage dies of, after."""
+    loop, main = asyncio.get_running_loop(), asyncio.current_task()
+    assert main is not None  # noqa: S101 - a coroutine runs in a task
+    stop = asyncio.Event()
+
+    def signalled() -> None:
+        if stop.is_set():
+            main.cancel()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled)
+    try:
+        async with running(settings, Log()) as service:
+            if started is not None:
+                started(service)
+            await stop.wait()
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
+        main.uncancel()  # the second signal: it is over, and that was wanted
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+@asynccontextmanager
+async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Service]:
+    """The service, for as long as the block lasts; then it is stopped in order, or, by an error or a cancellation, at once.
+
+    Raises `AfreshError` where it cannot start. A stage that dies cancels the block and raises what it died of.
+    """
+    installed = packs.find_all(settings.packs)
+    async with database.connection(settings.database) as connection:
+        database.require_serving(await database.facts(connection))
+    board, metrics = Board(), Metrics()
+    observe = fan_out(board, metrics, *observers)
+    log = InvalidationLog(epoch=uuid.uuid4().hex, max_entries=settings.log.max_entries, max_age=settings.log.max_age)
+    hub = Hub(
+        log,
+        observe,
+        pace=settings.server.flush,
+        buffer=settings.server.client_buffer,
+        position_interval=settings.server.position_interval,
+    )
+    inbox = Inbox()
+    async with database.pool(settings.database, size=settings.refresh.concurrency + 2) as pool:
+        refresher = Refresher(pool, hub.publish, observe, concurrency=settings.refresh.concurrency)
+        consumer = Consumer(settings, installed, pool, inbox, refresher, hub.publish, hub.resync, observe)
+        listener = Listener(settings.database, inbox, observe)
+        api = Api(settings.server, hub, refresher, board, metrics, observe)
+        async with _http(settings, api) as url, asyncio.TaskGroup() as group:
+            listening = group.create_task(listener.run(), name="listener")
+            consuming = group.create_task(consumer.run(), name="consumer")
+            refreshing = group.create_task(refresher.run(), name="refresher")
+            telling = group.create_task(hub.run(), name="hub")
+            observe(Serving(url=url))
+            yield Service(url, refresher, hub, board)
+            observe(Stopping(reason="asked to"))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(settings.server.shutdown_timeout):
+                    listening.cancel()
+                    await asyncio.wait([listening])
+                    inbox.close()
+                    await consuming
+                    await refresher.drain()
+                    await hub.drain()
+            for task in (consuming, refreshing, telling):
+                task.cancel()
+            await api.goodbye(GOODBYE)
+
+
+@asynccontextmanager
+async def _http(settings: Settings, api: Api) -> AsyncIterator[str]:
+    """The HTTP server; yields its address. Raises `ServeError`."""
+    application = api.application()
+    application.on_response_prepare.append(allow_origin)
+    runner = web.AppRunner(
+        application, access_log=None, handle_signals=False, handler_cancellation=True, shutdown_timeout=GOODBYE
+    )
+    await runner.setup()
+    host, port = settings.server.host, settings.server.port
+    try:
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise ServeError(
+                f"cannot listen on {host}:{port}: {error.strerror or error}",
+                hint="another program has the port, or the address is not this machine's; try --port or --host",
+            ) from error
+        bound_host, bound_port = runner.addresses[0][:2]
+        shown = "127.0.0.1" if bound_host in ("0.0.0.0", "::") else bound_host  # noqa: S104 - only to print it
+        yield f"http://[{shown}]:{bound_port}" if ":" in shown else f"http://{shown}:{bound_port}"
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,78 @@
+"""The board: the newest of everything, gathered from observations, for `/views`, `/readyz` and the dashboard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from afresh_notifier.observations import (
+    CatalogueRead,
+    ConnectFailed,
+    Listening,
+    ListeningLost,
+    Observation,
+    RefreshDone,
+    RefreshNotDone,
+    RefreshPostponed,
+    RefreshStarted,
+    SettingIgnored,
+)
+
+
+@dataclass(slots=True)
+class ViewState:
+    """What became of the refreshes of one view; ``seconds`` is how long the last one took."""
+
+    refreshing: bool = False
+    last_refresh: datetime | None = None
+    seconds: float | None = None
+    refreshes: int = 0
+    failures: int = 0
+    broken: bool = False
+    problem: str | None = None
+    hint: str | None = None
+
+
+class Board:
+    """An observer that remembers."""
+
+    def __init__(self) -> None:
+        self.views: dict[str, ViewState] = {}
+        self.ignored: tuple[SettingIgnored, ...] = ()
+        #: Whether the catalogue was read at least once: before that it is not known what there is to refresh.
+        self.planned = False
+        self.listening = False
+        self.why_not_listening = "the listening connection is not there yet"
+
+    def __call__(self, observation: Observation) -> None:
+        """Take note."""
+        match observation:
+            case Listening():
+                self.listening = True
+            case ListeningLost(reason=reason):
+                self.listening, self.why_not_listening = False, reason
+            case ConnectFailed(problem=problem):
+                self.listening, self.why_not_listening = False, problem
+            case CatalogueRead(catalogue=catalogue, ignored=ignored):
+                self.views = {name: self.views.get(name, ViewState()) for name in catalogue.views}
+                self.ignored = ignored
+                self.planned = True
+            case RefreshStarted(view=view):
+                self._state(view).refreshing = True
+            case RefreshPostponed(view=view):
+                self._state(view).refreshing = False
+            case RefreshDone(view=view, seconds=seconds):
+                state = self._state(view)
+                state.refreshing, state.broken, state.failures = False, False, 0
+                state.problem = state.hint = None
+                state.last_refresh, state.seconds = datetime.now(UTC), seconds
+                state.refreshes += 1
+            case RefreshNotDone(view=view, problem=problem, hint=hint, failures=failures, broken=broken):
+                state = self._state(view)
+                state.refreshing, state.broken, state.failures = False, broken, failures
+                state.problem, state.hint = problem, hint or None
+            case _:
+                pass
+
+    def _state(self, view: str) -> ViewState:
+        return self.views.setdefault(view, ViewState())

@@ -1,0 +1,152 @@
+"""Connections to PostgreSQL: how they are made, what they are checked for, and what is said when that fails.
+
+In: `DatabaseSettings`. Out: a connection, or a pool, whose sessions have what the service relies on: commits that are
+durable before they are told, `public` as the search path (a name without a schema means that one), and time zone and
+formats that do not depend on the role.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+
+from afresh_notifier.errors import DatabaseError, Unreachable, WrongDatabase
+from afresh_notifier.resources import query
+from afresh_notifier.settings import DatabaseSettings
+
+#: A connection of its own, or one lent by a pool.
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+
+#: The oldest PostgreSQL that is supported, as `server_version_num` says it.
+OLDEST = 140_000
+
+#: What a connection may raise when the server or the network refuses: worth another try later.
+TRANSIENT = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseError)
+
+_SESSION = {
+    "search_path": "public",
+    "timezone": "UTC",
+    "synchronous_commit": "on",
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "60s",
+}
+
+_NO_DSN = "no database is named"
+_NO_DSN_HINT = (
+    "set database.dsn in afresh.toml, or AFRESH_DATABASE__DSN, or DATABASE_URL; `afresh demo` needs none of them"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """What the service must know of the server before it starts."""
+
+    version: int
+    standby: bool
+    installed: bool
+    event_trigger: bool
+    backend_pid: int
+
+
+async def connect(
+    settings: DatabaseSettings, *, name: str = "afresh", statement_timeout: str = _SESSION["statement_timeout"]
+) -> asyncpg.Connection:
+    """A connection; ``name`` is its `application_name`. Raises `Unreachable` or `WrongDatabase`."""
+    async with _explained(settings):
+        return await asyncpg.connect(
+            settings.dsn,
+            timeout=settings.connect_timeout,
+            server_settings={**_SESSION, "application_name": name, "statement_timeout": statement_timeout},
+        )
+
+
+@asynccontextmanager
+async def connection(
+    settings: DatabaseSettings, *, name: str = "afresh", statement_timeout: str = _SESSION["statement_timeout"]
+) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that is closed on leaving."""
+    opened = await connect(settings, name=name, statement_timeout=statement_timeout)
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+@asynccontextmanager
+async def pool(settings: DatabaseSettings, *, size: int) -> AsyncIterator[asyncpg.Pool]:
+    """A pool of at most ``size`` connections, opened as they are needed; dead ones are replaced.
+
+    Left by an error or a cancellation it does not wait for connections in use, it cuts them.
+    """
+    async with _explained(settings):
+        made = asyncpg.create_pool(
+            settings.dsn,
+            min_size=0,
+            max_size=size,
+            timeout=settings.connect_timeout,
+            server_settings={**_SESSION, "application_name": "afresh"},
+        )
+        await made
+    try:
+        yield made
+        await asyncio.wait_for(made.close(), settings.connect_timeout)
+    except TimeoutError:
+        pass  # the server does not answer a goodbye; what follows does not ask it
+    finally:
+        made.terminate()
+
+
+async def facts(connection: Connection) -> ServerFacts:
+    """What there is to know of the server at the other end."""
+    row = await connection.fetchrow(query("server_facts"))
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    return ServerFacts(**dict(row))
+
+
+def require_primary(facts: ServerFacts) -> None:
+    """Raises `WrongDatabase` where Afresh can do nothing on a server with these facts."""
+    if facts.version < OLDEST:
+        raise WrongDatabase(
+            f"PostgreSQL {facts.version // 10_000} is too old", hint="Afresh needs PostgreSQL 14 or later"
+        )
+    if facts.standby:
+        raise WrongDatabase(
+            "the server is a standby: it cannot refresh views, and takes no LISTEN", hint="name the primary"
+        )
+
+
+def require_serving(facts: ServerFacts) -> None:
+    """Raises `WrongDatabase` where a server with these facts cannot be served from."""
+    require_primary(facts)
+    if not facts.installed:
+        raise WrongDatabase("Afresh is not installed in this database", hint="run `afresh migrate up`")
+
+
+@asynccontextmanager
+async def _explained(settings: DatabaseSettings) -> AsyncIterator[None]:
+    """Turns what a failed connection raises into what to do about it."""
+    if not settings.dsn:
+        raise WrongDatabase(_NO_DSN, hint=_NO_DSN_HINT)
+    try:
+        yield
+    except asyncpg.InvalidCatalogNameError as error:
+        raise WrongDatabase(str(error), hint="create it, or correct the name at the end of database.dsn") from error
+    except asyncpg.InvalidAuthorizationSpecificationError as error:
+        raise Unreachable(f"PostgreSQL refuses us: {error}", hint="correct the user or the password") from error
+    except (asyncpg.ClientConfigurationError, ValueError) as error:
+        raise WrongDatabase(
+            f"database.dsn cannot be read: {error}", hint="write postgresql://user:password@host:5432/name"
+        ) from error
+    except TimeoutError as error:
+        raise Unreachable(
+            f"PostgreSQL did not answer within {settings.connect_timeout:g} s",
+            hint="check the address and the firewall, or raise database.connect_timeout",
+        ) from error
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise Unreachable(
+            f"PostgreSQL cannot be reached: {error}", hint="check that it runs, and the address in database.dsn"
+        ) from error

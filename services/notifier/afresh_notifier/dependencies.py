@@ -1,0 +1,141 @@
+"""Dependencies: which materialized views hang on which tables, asked of PostgreSQL's catalogue.
+
+In: a connection. Out: a `Catalogue`, a frozen picture of one moment, from which everything is answered in memory:
+which views a change of a table dirties, which views stand on other views, in what order they are refreshed, and,
+beside an earlier picture, which views became suspect because something was redefined in between.
+Nobody lists by hand which view depends on which table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+
+from afresh_notifier.database import Connection
+from afresh_notifier.resources import query
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One materialized view as the catalogue has it; all names are as `format('%I.%I')` writes them.
+
+    ``tables`` are the ones it reads without passing through another materialized view, each with its ancestors and
+    descendants in a partition or inheritance tree; ``parents`` the materialized views it reads. What the catalogue cannot
+    see through is in ``foreign_tables`` and ``opaque_functions``; ``unwatched`` are tables whose changes nobody tells.
+    """
+
+    oid: int
+    name: str
+    populated: bool
+    usable_index: bool
+    tables: frozenset[str]
+    foreign_tables: frozenset[str]
+    unwatched: frozenset[str]
+    parents: frozenset[str]
+    opaque_functions: frozenset[str]
+    fingerprint: str
+
+    @property
+    def blind_spots(self) -> list[str]:
+        """What may change this view without a word to us, for people to read; such a view needs `every`."""
+        return [
+            *(f"table {name} is not watched" for name in sorted(self.unwatched)),
+            *(f"foreign table {name} cannot be watched" for name in sorted(self.foreign_tables)),
+            *(f"function {name} hides what it reads" for name in sorted(self.opaque_functions)),
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """All materialized views, parents before children, and the tables that are watched."""
+
+    views: Mapping[str, View] = field(default_factory=dict)
+    watched: frozenset[str] = frozenset()
+    _by_table: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    _children: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, views: Iterable[View], watched: Iterable[str] = ()) -> Catalogue:
+        """A catalogue of these views, put into topological order."""
+        found = {view.name: view for view in views}
+        order = TopologicalSorter({name: sorted(view.parents & found.keys()) for name, view in found.items()})
+        ordered = {name: found[name] for name in order.static_order()}
+        by_table: dict[str, list[str]] = {}
+        children: dict[str, list[str]] = {}
+        for name, view in ordered.items():
+            for table in view.tables:
+                by_table.setdefault(table, []).append(name)
+            for parent in view.parents:
+                children.setdefault(parent, []).append(name)
+        return cls(
+            views=ordered,
+            watched=frozenset(watched),
+            _by_table={table: tuple(names) for table, names in by_table.items()},
+            _children={parent: tuple(names) for parent, names in children.items()},
+        )
+
+    def reading(self, table: str) -> tuple[str, ...]:
+        """The views that read ``table`` itself, not through another materialized view: a change of it dirties these."""
+        return self._by_table.get(table, ())
+
+    def children(self, view: str) -> tuple[str, ...]:
+        """The views that read the materialized view ``view``: its refresh dirties these."""
+        return self._children.get(view, ())
+
+    def knows(self, table: str) -> bool:
+        """Whether ``table`` was there, watched or read by a view, when this picture was taken."""
+        return table in self.watched or table in self._by_table
+
+    def hanging_on(self, table: str) -> frozenset[str]:
+        """Every view whose content a change of ``table`` can change, through other materialized views too."""
+        found: set[str] = set()
+        waiting = list(self.reading(table))
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting += self.children(name)
+        return frozenset(found)
+
+    def ancestors(self, view: str) -> frozenset[str]:
+        """Every materialized view on which ``view`` stands, at any distance."""
+        found: set[str] = set()
+        waiting = list(self.views[view].parents)
+        while waiting:
+            name = waiting.pop()
+            if name in self.views and name not in found:
+                found.add(name)
+                waiting += self.views[name].parents
+        return frozenset(found)
+
+    def suspects(self, earlier: Catalogue) -> frozenset[str]:
+        """The views that are new or redefined since ``earlier``, or that stand on something that is."""
+        return frozenset(
+            name
+            for name, view in self.views.items()
+            if name not in earlier.views or earlier.views[name].fingerprint != view.fingerprint
+        )
+
+
+async def load(connection: Connection) -> Catalogue:
+    """The catalogue as it is now. Raises what asyncpg raises; cancelling it is safe, it only reads."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        rows = await connection.fetch(query("catalogue"))
+        watched = await connection.fetch(query("watched_tables"))
+    views = (
+        View(
+            oid=row["oid"],
+            name=row["name"],
+            populated=row["populated"],
+            usable_index=row["usable_index"],
+            tables=frozenset(row["tables"]),
+            foreign_tables=frozenset(row["foreign_tables"]),
+            unwatched=frozenset(row["unwatched"]),
+            parents=frozenset(row["parents"]),
+            opaque_functions=frozenset(row["opaque_functions"]),
+            fingerprint=row["fingerprint"],
+        )
+        for row in rows
+    )
+    return Catalogue.of(views, (row["name"] for row in watched))

@@ -1,0 +1,94 @@
+"""Everything this package raises on purpose.
+
+    AfreshError
+    ├── SettingsError            afresh.toml, a pack.toml or the environment says what we cannot take
+    ├── PackError                a pack is missing or unreadable
+    ├── DatabaseError            the server cannot be used as it is
+    │   ├── Unreachable          nobody answers at the address, or refuses us
+    │   ├── WrongDatabase        it answers, but cannot serve: too old, a standby, a pooler, no `afresh` schema
+    │   └── NotThere             a table or view that was named does not exist
+    ├── MigrationError           a migration failed, or the database holds ones we do not know
+    ├── RefreshError             a refresh did not happen
+    │   ├── RefreshBusy          somebody else holds the view: try again soon
+    │   ├── RefreshBroken        it cannot work until a person changes something
+    │   └── RefreshFailed        PostgreSQL or the network refused: worth another try
+    ├── EmbeddedServerError      the demo's own PostgreSQL did not start
+    └── ServeError               the service cannot take its place (a port in use, …)
+
+Every message says what to do next: ``str(error)`` is the problem, ``error.hint`` the way out.
+"""
+
+from __future__ import annotations
+
+
+class AfreshError(Exception):
+    """The base of all errors here: ``problem`` is what is wrong, ``hint`` what to do next (may be empty)."""
+
+    def __init__(self, problem: str, *, hint: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.hint = hint
+
+
+class SettingsError(AfreshError):
+    """One or more settings are wrong; ``problems`` holds a line for each: file, key, what was expected."""
+
+    def __init__(self, problems: list[str], *, hint: str = "") -> None:
+        super().__init__("\n".join(problems), hint=hint)
+        self.problems = problems
+
+
+class PackError(AfreshError):
+    """A pack that was named is not there, or its files cannot be read."""
+
+
+class DatabaseError(AfreshError):
+    """The database cannot be used as it is."""
+
+
+class Unreachable(DatabaseError):
+    """Nobody answers at the address, or the server refuses the connection."""
+
+
+class WrongDatabase(DatabaseError):
+    """The server answers but cannot serve: too old, a standby, behind a transaction pooler, not migrated."""
+
+
+class NotThere(DatabaseError):
+    """A relation that was named does not exist; ``name`` is what was asked for."""
+
+    def __init__(self, name: str, problem: str, *, hint: str = "") -> None:
+        super().__init__(problem, hint=hint)
+        self.name = name
+
+
+class MigrationError(AfreshError):
+    """A migration could not be applied or taken back; the database is as it was before that migration."""
+
+
+class RefreshError(AfreshError):
+    """A refresh of ``view`` did not happen."""
+
+    def __init__(self, view: str, problem: str, *, hint: str = "") -> None:
+        super().__init__(problem, hint=hint)
+        self.view = view
+
+
+class RefreshBusy(RefreshError):
+    """Somebody else holds a lock on the view; nothing is wrong with it."""
+
+
+class RefreshBroken(RefreshError):
+    """The view cannot be refreshed until a person changes something; ``hint`` says what."""
+
+
+class RefreshFailed(RefreshError):
+    """PostgreSQL or the network refused this time."""
+
+
+class EmbeddedServerError(AfreshError):
+    """The embedded PostgreSQL did not start."""
+
+
+class ServeError(AfreshError):
+    """The service cannot take its place."""

@@ -1,0 +1,276 @@
+"""HTTP: health, state, refreshes on demand, and the doors to the two streams.
+
+In: requests. Out: JSON, `application/problem+json` for errors (codes in docs/http.md), and the dashboard's files.
+`openapi.py` describes all of it. Who may connect from where: pages of our own origin, those in `server.origins`, and
+whatever sends no `Origin` (programs).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from aiohttp import WSCloseCode, web
+
+from afresh_notifier import sse, websocket
+from afresh_notifier.board import Board, ViewState
+from afresh_notifier.errors import RefreshError
+from afresh_notifier.hub import Hub
+from afresh_notifier.metrics import Metrics
+from afresh_notifier.observations import ClientJoined, ClientLeft, Observe
+from afresh_notifier.openapi import document
+from afresh_notifier.problems import middleware as problems
+from afresh_notifier.problems import problem
+from afresh_notifier.refresher import Refresher
+from afresh_notifier.resources import web_folder
+from afresh_notifier.settings import ServerSettings
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+#: What the dashboard may load: itself.
+_POLICY = "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
+
+
+class Api:
+    """The handlers, over the stages that they show or ask."""
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        hub: Hub,
+        refresher: Refresher,
+        board: Board,
+        metrics: Metrics,
+        observe: Observe,
+    ) -> None:
+        self._settings = settings
+        self._hub = hub
+        self._refresher = refresher
+        self._board = board
+        self._metrics = metrics
+        self._observe = observe
+        self._sockets: set[web.WebSocketResponse] = set()
+
+    def application(self) -> web.Application:
+        """The aiohttp application."""
+        application = web.Application(middlewares=[self._origins, problems])
+        application.add_routes(
+            [
+                web.get("/", self.dashboard),
+                web.get("/healthz", self.healthz),
+                web.get("/readyz", self.readyz),
+                web.get("/metrics", self.metrics),
+                web.get("/views", self.views),
+                web.post("/views/{name}/refresh", self.refresh_view),
+                web.post("/api/refresh-views", self.refresh_views),
+                web.get("/openapi.json", self.openapi),
+                web.get("/ws", self.websocket),
+                web.get("/events", self.events),
+                web.static("/static", web_folder()),
+            ]
+        )
+        return application
+
+    async def dashboard(self, request: web.Request) -> web.StreamResponse:
+        """The first page."""
+        del request
+        return web.FileResponse(
+            web_folder() / "index.html", headers={"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"}
+        )
+
+    async def healthz(self, request: web.Request) -> web.StreamResponse:
+        """Alive."""
+        del request
+        return _json({"status": "ok"})
+
+    async def readyz(self, request: web.Request) -> web.StreamResponse:
+        """Listening, and nothing broken; else 503 with the reasons."""
+        del request
+        reasons = self._reasons()
+        if reasons:
+            return problem(503, "not_ready", "; ".join(reasons), reasons=reasons, role="leader")
+        return _json({"status": "ready", "role": "leader", "views": len(self._refresher.plan.timings)})
+
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
+        """Prometheus."""
+        del request
+        return web.Response(
+            body=self._metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        )
+
+    async def views(self, request: web.Request) -> web.StreamResponse:
+        """The state of every view."""
+        del request
+        position = self._hub.position
+        return _json(
+            {
+                "epoch": position.epoch,
+                "offset": position.offset,
+                "role": "leader",
+                "listening": self._board.listening,
+                "clients": self._hub.clients,
+                "views": [self._view(name) for name in self._refresher.plan.timings],
+                "ignored": [
+                    {"name": one.name, "problem": one.problem, "hint": one.hint} for one in self._board.ignored
+                ],
+            }
+        )
+
+    async def refresh_view(self, request: web.Request) -> web.StreamResponse:
+        """Refresh one view now; answers when it is done."""
+        name = request.match_info["name"]
+        known = self._refresher.plan.timings
+        found = name if name in known else f"public.{name}"
+        if found not in known:
+            return problem(
+                404,
+                "no_such_view",
+                f"there is no view {name} here; GET /views lists those there are",
+                views=list(known),
+            )
+        outcome = await self._refresh(found)
+        if "problem" in outcome:
+            return problem(503, "refresh_failed", outcome["problem"], hint=outcome["hint"], view=found)
+        return _json(self._view(found))
+
+    async def refresh_views(self, request: web.Request) -> web.StreamResponse:
+        """Refresh all views now, parents first; answers when all are done."""
+        del request
+        outcomes = await asyncio.gather(*(self._refresh(name) for name in self._refresher.plan.timings))
+        failed = [outcome for outcome in outcomes if "problem" in outcome]
+        if failed:
+            text = f"{len(failed)} of {len(outcomes)} views were not refreshed"
+            return problem(503, "refresh_failed", text, views=outcomes)
+        return _json({"refreshed": len(outcomes), "views": outcomes})
+
+    async def openapi(self, request: web.Request) -> web.StreamResponse:
+        """What is written here, for machines."""
+        del request
+        return _json(document())
+
+    async def websocket(self, request: web.Request) -> web.StreamResponse:
+        """`afresh.v1`."""
+        return await self._stream(
+            "websocket", lambda: websocket.serve(request, self._hub, self._settings, self._sockets)
+        )
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """Server-sent events."""
+        return await self._stream("sse", lambda: sse.serve(request, self._hub, self._settings))
+
+    async def goodbye(self, patience: float) -> None:
+        """Tell every client that the service stops; waits ``patience`` seconds for their answers."""
+        closing = [
+            asyncio.create_task(socket.close(code=WSCloseCode.GOING_AWAY, message=b"stopping"), name="goodbye")
+            for socket in self._sockets
+        ]
+        if closing:
+            _, late = await asyncio.wait(closing, timeout=patience)
+            for task in late:
+                task.cancel()
+
+    async def _stream(self, kind: str, serve: Callable[[], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+        if self._hub.clients >= self._settings.max_clients:
+            text = f"{self._settings.max_clients} clients are connected, which is all that server.max_clients allows"
+            return problem(503, "too_many_clients", text)
+        self._observe(ClientJoined(kind=kind))
+        try:
+            return await serve()
+        finally:
+            self._observe(ClientLeft(kind=kind))
+
+    async def _refresh(self, name: str) -> dict[str, Any]:
+        try:
+            await self._refresher.demand(name)
+        except RefreshError as error:
+            return {"view": name, "problem": error.problem, "hint": error.hint}
+        except KeyError:
+            return {"view": name, "problem": f"{name} was dropped", "hint": ""}
+        return {"view": name}
+
+    def _reasons(self) -> list[str]:
+        board = self._board
+        reasons = [] if board.listening else [f"not listening: {board.why_not_listening}"]
+        reasons += [] if board.planned else ["the catalogue was not read yet"]
+        reasons += [f"{view} is broken: {state.problem}" for view, state in board.views.items() if state.broken]
+        reasons += [one.problem for one in board.ignored]
+        return reasons
+
+    def _view(self, name: str) -> dict[str, Any]:
+        plan = self._refresher.plan
+        view = plan.patterns.catalogue.views[name]
+        state = self._board.views.get(name, ViewState())
+        pending, stale_for = self._refresher.pending(name), self._refresher.stale_for(name)
+        return {
+            "name": name,
+            "status": _status(state, pending),
+            "reason": state.problem,
+            "hint": state.hint,
+            "patterns": [template.text for template in plan.patterns.views.get(name, ())],
+            "tables": sorted(view.tables),
+            "parents": sorted(view.parents),
+            "blind_spots": view.blind_spots,
+            "last_refresh": _time(state.last_refresh),
+            "duration_ms": None if state.seconds is None else round(state.seconds * 1000, 3),
+            "pending": pending,
+            "stale_ms": round(stale_for * 1000, 3),
+            "failures": state.failures,
+            "refreshes": state.refreshes,
+            "every_s": plan.timings[name].every,
+        }
+
+    @web.middleware
+    async def _origins(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Keeps pages of other origins out, unless they are named, and lets those that are read the answers."""
+        origin = request.headers.get("Origin")
+        if origin is None or urlsplit(origin).netloc == request.host:
+            return await handler(request)
+        allowed = self._settings.origins
+        if "*" not in allowed and origin not in allowed:
+            return problem(403, "origin_refused", f"pages of {origin} may not connect; add it to server.origins")
+        request["allowed_origin"] = origin
+        if request.method == "OPTIONS":
+            response: web.StreamResponse = web.Response(status=204)
+        else:
+            response = await handler(request)
+        if not response.prepared:
+            _allow(response, origin)
+        return response
+
+
+async def allow_origin(request: web.Request, response: web.StreamResponse) -> None:
+    """A signal for streams, whose headers leave before the middleware sees the response again."""
+    origin = request.get("allowed_origin")
+    if origin is not None:
+        _allow(response, origin)
+
+
+def _allow(response: web.StreamResponse, origin: str) -> None:
+    response.headers["Access-Control-Allow-Origin"] = origin
+    response.headers["Access-Control-Allow-Methods"] = "GET, POST"
+    response.headers["Access-Control-Allow-Headers"] = "Last-Event-ID, Content-Type"
+    response.headers["Vary"] = "Origin"
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(value), content_type="application/json", headers={"Cache-Control": "no-store"}
+    )
+
+
+def _time(value: datetime | None) -> str | None:
+    return None if value is None else value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _status(state: ViewState, pending: bool) -> str:
+    if state.broken:
+        return "broken"
+    if state.failures:
+        return "failing"
+    if state.refreshing:
+        return "refreshing"
+    return "pending" if pending or state.last_refresh is None else "fresh"

@@ -1,0 +1,332 @@
+"""The hub: who hears what, and how it reaches them.
+
+In: invalidations (`publish`) and resyncs. Out: encoded frames, written straight to each subscriber's transport.
+
+Promises. A subscriber hears, in order and once, every invalidation that meets one of his patterns, from the offset he
+subscribed at; what meets in one flush, or while he does not read, is merged (exact, since an invalidation is a set of
+patterns) and carries the highest offset in it. A subscriber who does not read harms nobody: what waits for him is one
+merged invalidation, bounded by `MAX_WAITING` patterns, past which it is one resync; the bytes in his socket's buffer are
+bounded by `buffer`. Each message is encoded once for all who hear the same.
+
+Concurrency. `publish`, `resync`, `join` and `leave` are synchronous. `run` is one task: it takes the batch that has
+gathered and advances `head` in one step, then writes, yielding every hundred subscribers. Who joins during that gets
+the log up to `head` from his `join`, and what is published later from the next batch; nothing is told twice or missed.
+The write itself never waits: a transport's buffer is asked for its size before each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC
+from typing import Protocol
+
+from afresh_cache.messages import (
+    Invalidate,
+    Position,
+    PositionUpdate,
+    Resync,
+    ResyncReason,
+    ServerMessage,
+)
+from afresh_cache.patterns import hears
+from afresh_notifier.invalidation import Invalidation, InvalidationLog, merge_all
+from afresh_notifier.observations import ClientResynced, Delivered, Invalidated, Observe
+
+#: Patterns that may wait, merged, for one subscriber who does not read.
+MAX_WAITING = 1_000
+
+#: Writes between two yields to the event loop.
+BURST = 100
+
+#: How often a subscriber who did not read is looked at again, in seconds.
+LAG_PACE = 0.1
+
+#: What a subscriber listens to: None is everything, the empty set nothing.
+Interest = frozenset[str] | None
+
+
+class Transport(Protocol):
+    """The part of an asyncio transport that is used here."""
+
+    def write(self, data: bytes) -> None: ...
+    def get_write_buffer_size(self) -> int: ...
+    def is_closing(self) -> bool: ...
+
+
+@dataclass(slots=True, eq=False)
+class Subscriber:
+    """One client on one connection. ``frame`` turns an encoded message, and the resume position after it, into the
+    bytes of this kind of connection; one function object for all of a kind, so that its result can be shared."""
+
+    transport: Transport
+    frame: Callable[[ServerMessage, Position], bytes]
+    interest: Interest = frozenset()
+    #: The offset up to which everything was written, or merged into ``waiting``.
+    offset: int = 0
+    #: The offset that the client has been told.
+    told: int = 0
+    waiting: Invalidation | None = None
+    resync: ResyncReason | None = None
+
+    @property
+    def lagging(self) -> bool:
+        """Whether something waits for this subscriber to read."""
+        return self.waiting is not None or self.resync is not None
+
+
+@dataclass(slots=True)
+class _Flush:
+    """One flush: how far it brings everybody, what it has encoded, and what came of it, for the observers."""
+
+    head: int
+    messages: dict[tuple[int, Interest], Invalidation | None] = field(default_factory=dict)
+    frames: dict[tuple[object, int, Interest], bytes] = field(default_factory=dict)
+    written: int = 0
+    lagging: int = 0
+    overflowed: int = 0
+
+
+class Hub:
+    """Tells every subscriber what concerns him."""
+
+    def __init__(
+        self,
+        log: InvalidationLog,
+        observe: Observe,
+        *,
+        pace: float,
+        buffer: int,
+        position_interval: float,
+    ) -> None:
+        self._log = log
+        self._observe = observe
+        self._pace = pace
+        self._buffer = buffer
+        self._position_interval = position_interval
+        self._head = 0
+        self._resync: ResyncReason | None = None
+        self._subscribers: set[Subscriber] = set()
+        self._filled = asyncio.Event()
+
+    @property
+    def position(self) -> Position:
+        """The log's identity, and the offset up to which it has been flushed."""
+        return Position(epoch=self._log.epoch, offset=self._head)
+
+    @property
+    def clients(self) -> int:
+        """How many are connected."""
+        return len(self._subscribers)
+
+    def publish(self, invalidation: Invalidation) -> None:
+        """Put ``invalidation`` into the log; who must hear it does at the next flush."""
+        numbered = self._log.append(invalidation, _clock())
+        self._observe(
+            Invalidated(
+                offset=numbered.offset, patterns=numbered.patterns, tables=numbered.tables, views=numbered.views
+            )
+        )
+        self._filled.set()
+
+    def resync(self, reason: ResyncReason) -> None:
+        """Tell everybody to drop everything."""
+        self._resync = reason
+        self._filled.set()
+
+    def join(self, subscriber: Subscriber) -> None:
+        """Take ``subscriber`` in; he hears nothing until `listen`."""
+        subscriber.offset = subscriber.told = self._head
+        self._subscribers.add(subscriber)
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """He is gone."""
+        self._subscribers.discard(subscriber)
+
+    def listen(self, subscriber: Subscriber, interest: Interest) -> None:
+        """From now on ``subscriber`` hears ``interest``; what he was to hear before is on its way to him first."""
+        self._bring(subscriber, _Flush(head=self._head))
+        subscriber.interest = interest
+
+    def missed(self, since: Position, interest: Interest) -> Invalidation | ResyncReason | None:
+        """What a client with ``interest`` has missed since ``since`` up to `position`, in one; None for nothing, or why
+        that cannot be told."""
+        if since.epoch != self._log.epoch:
+            return "restart"
+        try:
+            return self._heard(since.offset, self._head, interest)
+        except LookupError:
+            return "expired"
+
+    async def run(self) -> None:
+        """Flush what is published, until cancelled; what was not flushed then stays in the log."""
+        loop = asyncio.get_running_loop()
+        positions_at = loop.time() + self._position_interval
+        while True:
+            patience = LAG_PACE if any(s.lagging for s in self._subscribers) else positions_at - loop.time()
+            try:
+                async with asyncio.timeout(max(0.0, patience)):
+                    await self._filled.wait()
+            except TimeoutError:
+                pass
+            self._filled.clear()
+            await self.flush()
+            if loop.time() >= positions_at:
+                await self._tell_positions()
+                positions_at = loop.time() + self._position_interval
+            await asyncio.sleep(self._pace)
+
+    async def flush(self) -> None:
+        """Write what has been published since the last flush, and what waits for those who read again."""
+        self._head = self._log.last
+        flush = _Flush(head=self._head)
+        reason, self._resync = self._resync, None
+        subscribers = list(self._subscribers)
+        for number, subscriber in enumerate(subscribers, 1):
+            if reason is not None:
+                _owe_resync(subscriber, reason)
+            self._bring(subscriber, flush)
+            if number % BURST == 0:
+                await asyncio.sleep(0)
+        if reason is not None and subscribers:
+            self._observe(ClientResynced(reason=reason, count=len(subscribers)))
+        if flush.overflowed:
+            self._observe(ClientResynced(reason="overflow", count=flush.overflowed))
+        if flush.written or flush.lagging:
+            self._observe(Delivered(clients=flush.written, lagging=flush.lagging))
+
+    async def drain(self) -> None:
+        """Flush until nobody has anything waiting for him; for a clean stop, under a deadline of the caller's."""
+        await self.flush()
+        while any(subscriber.lagging and not subscriber.transport.is_closing() for subscriber in self._subscribers):
+            await asyncio.sleep(LAG_PACE)
+            await self.flush()
+
+    def tell(self, subscriber: Subscriber, message: ServerMessage) -> None:
+        """Write one message to one subscriber, whatever waits for him: answers, which he asked for and so reads."""
+        if not subscriber.transport.is_closing():
+            subscriber.transport.write(subscriber.frame(message, self._position_of(subscriber)))
+
+    def _bring(self, subscriber: Subscriber, flush: _Flush) -> None:
+        """Bring ``subscriber`` up to the flush's head: write what he has not heard, or, if he does not read, keep it."""
+        if subscriber.transport.is_closing():
+            return
+        key = (subscriber.offset, subscriber.interest)
+        if subscriber.offset >= flush.head or subscriber.resync is not None:
+            news = None  # a resync that he is owed covers whatever else there is
+        elif key in flush.messages:
+            news = flush.messages[key]
+        else:
+            try:
+                news = self._heard(subscriber.offset, flush.head, subscriber.interest)
+            except LookupError:  # the log is shorter than what he has not heard
+                news = None
+                _owe_resync(subscriber, "overflow")
+            else:
+                flush.messages[key] = news
+        subscriber.offset = max(subscriber.offset, flush.head)
+        if not subscriber.lagging and news is None:
+            return
+        room = subscriber.transport.get_write_buffer_size() <= (
+            self._buffer // 2 if subscriber.lagging else self._buffer
+        )
+        if room and not subscriber.lagging and news is not None:
+            frame = flush.frames.get((subscriber.frame, *key))
+            if frame is None:
+                position = Position(epoch=self._log.epoch, offset=flush.head)
+                frame = flush.frames[subscriber.frame, *key] = subscriber.frame(message_of(news), position)
+            subscriber.told = news.offset
+            subscriber.transport.write(frame)
+            flush.written += 1
+            return
+        if news is not None:
+            subscriber.waiting = news if subscriber.waiting is None else subscriber.waiting.merge(news)
+            if len(subscriber.waiting.patterns) > MAX_WAITING:
+                _owe_resync(subscriber, "overflow")
+                flush.overflowed += 1
+        if room:
+            self._write_waiting(subscriber)
+            flush.written += 1
+        else:
+            flush.lagging += 1
+
+    def _heard(self, after: int, upto: int, interest: Interest) -> Invalidation | None:
+        """What somebody with ``interest`` hears of the offsets in (``after``, ``upto``], in one; None for nothing.
+
+        Raises LookupError where the log does not reach back so far.
+        """
+        entries = self._log.between(after, upto)
+        if entries is None:
+            raise LookupError(after)
+        return merge_all(cut for entry in entries if (cut := _for(entry, interest)) is not None)
+
+    def _write_waiting(self, subscriber: Subscriber) -> None:
+        message: ServerMessage
+        if subscriber.resync is not None:
+            message = Resync(offset=subscriber.offset, reason=subscriber.resync)
+            subscriber.told = subscriber.offset
+        else:
+            assert subscriber.waiting is not None  # noqa: S101 - he was lagging
+            message = message_of(subscriber.waiting)
+            subscriber.told = subscriber.waiting.offset
+        subscriber.waiting = subscriber.resync = None
+        subscriber.transport.write(subscriber.frame(message, self._position_of(subscriber)))
+
+    async def _tell_positions(self) -> None:
+        for number, subscriber in enumerate(list(self._subscribers), 1):
+            if subscriber.told < subscriber.offset and not subscriber.lagging and self._reads(subscriber):
+                subscriber.told = subscriber.offset
+                self.tell(subscriber, PositionUpdate(epoch=self._log.epoch, offset=subscriber.offset))
+            if number % BURST == 0:
+                await asyncio.sleep(0)
+
+    def _reads(self, subscriber: Subscriber) -> bool:
+        return subscriber.transport.get_write_buffer_size() <= self._buffer
+
+    def _position_of(self, subscriber: Subscriber) -> Position:
+        return Position(epoch=self._log.epoch, offset=subscriber.told)
+
+
+def _cut(patterns: Iterable[str], interest: Interest) -> tuple[str, ...]:
+    """Those of ``patterns`` that somebody with ``interest`` hears."""
+    if interest is None:
+        return tuple(patterns)
+    return tuple(pattern for pattern in patterns if any(hears(subscription, pattern) for subscription in interest))
+
+
+def _owe_resync(subscriber: Subscriber, reason: ResyncReason) -> None:
+    if subscriber.interest is None or subscriber.interest:
+        subscriber.waiting, subscriber.resync = None, reason
+
+
+def _for(invalidation: Invalidation, interest: Interest) -> Invalidation | None:
+    """``invalidation`` as somebody with ``interest`` hears it; None where it does not concern him."""
+    patterns = _cut(invalidation.patterns, interest)
+    if not patterns:
+        return None
+    return Invalidation(
+        offset=invalidation.offset,
+        patterns=patterns,
+        tables=invalidation.tables,
+        views=invalidation.views,
+        lsn=invalidation.lsn,
+        at=invalidation.at,
+    )
+
+
+def message_of(invalidation: Invalidation) -> Invalidate:
+    """The wire message for ``invalidation``."""
+    lsn = invalidation.lsn
+    return Invalidate(
+        offset=invalidation.offset,
+        patterns=list(invalidation.patterns),
+        tables=sorted(invalidation.tables),
+        views=sorted(invalidation.views),
+        lsn=None if lsn is None else f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}",
+        at=invalidation.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    )
+
+
+def _clock() -> float:
+    return asyncio.get_running_loop().time()

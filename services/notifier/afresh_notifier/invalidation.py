@@ -1,0 +1,161 @@
+"""Invalidations: which patterns a change or a refresh makes stale, and under which offset that is remembered.
+
+In: changes and finished refreshes. Out: `Invalidation`s, appended to an `InvalidationLog`, from which the hub tells its
+subscribers and clients resume. Everything here is pure; whoever calls says what time it is.
+
+The rule, for a table's own pattern: while healthy views that hang on the table name it too, it goes out after the
+refresh of each of them (an entry cached between two would else stay stale); where no view names it, or none that does is
+healthy, it goes out at once. A view's patterns go out after each of its refreshes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from afresh_cache.patterns import Template
+from afresh_notifier.changes import Key
+from afresh_notifier.dependencies import Catalogue
+
+#: Keyed patterns that one template may grow to in one invalidation; past that its literal part says it all.
+MAX_KEYED = 200
+
+#: Keys of a change: None means unknown, so all.
+Keys = Collection[Key] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invalidation:
+    """Whatever matches ``patterns`` is stale from now on, and fresh data can be read.
+
+    ``offset`` is its number in the log, 0 before it is appended; ``lsn`` a write-ahead log position that covers it;
+    ``at`` when the oldest change in it was heard.
+    """
+
+    offset: int = 0
+    patterns: tuple[str, ...]
+    tables: frozenset[str] = frozenset()
+    views: frozenset[str] = frozenset()
+    lsn: int | None = None
+    at: datetime
+
+    def merge(self, later: Invalidation) -> Invalidation:
+        """Both in one: exact, since they are sets; it carries the higher offset."""
+        return Invalidation(
+            offset=max(self.offset, later.offset),
+            patterns=tuple(dict.fromkeys((*self.patterns, *later.patterns))),
+            tables=self.tables | later.tables,
+            views=self.views | later.views,
+            lsn=None if self.lsn is None or later.lsn is None else max(self.lsn, later.lsn),
+            at=min(self.at, later.at),
+        )
+
+
+def merge_all(invalidations: Iterable[Invalidation]) -> Invalidation | None:
+    """All of them in one; None where there are none."""
+    merged: Invalidation | None = None
+    for invalidation in invalidations:
+        merged = invalidation if merged is None else merged.merge(invalidation)
+    return merged
+
+
+class InvalidationLog:
+    """The recent invalidations of this process, by offset: what a client that comes back is told.
+
+    ``epoch`` names the log; offsets of one epoch mean nothing in another. Bounded by ``max_entries`` and ``max_age``
+    (seconds): what is older is forgotten, and who asks for it is resynced.
+    """
+
+    def __init__(self, *, epoch: str, max_entries: int, max_age: float) -> None:
+        self.epoch = epoch
+        self._max_age = max_age
+        self._entries: deque[tuple[float, Invalidation]] = deque(maxlen=max_entries)
+        self._last = 0
+
+    @property
+    def last(self) -> int:
+        """The newest offset; 0 while nothing was appended."""
+        return self._last
+
+    def append(self, invalidation: Invalidation, now: float) -> Invalidation:
+        """Give ``invalidation`` the next offset and remember it; returns it with that offset."""
+        self._last += 1
+        numbered = Invalidation(
+            offset=self._last,
+            patterns=invalidation.patterns,
+            tables=invalidation.tables,
+            views=invalidation.views,
+            lsn=invalidation.lsn,
+            at=invalidation.at,
+        )
+        self._entries.append((now, numbered))
+        while self._entries and self._entries[0][0] < now - self._max_age:
+            self._entries.popleft()
+        return numbered
+
+    def between(self, after: int, upto: int) -> list[Invalidation] | None:
+        """The invalidations with offsets in (``after``, ``upto``]; None where some of them are forgotten or unknown."""
+        if after > self._last:
+            return None
+        oldest = self._entries[0][1].offset if self._entries else self._last + 1
+        if after + 1 < oldest and after < upto:
+            return None
+        found = []
+        for _, entry in reversed(self._entries):  # who asks is mostly just behind
+            if entry.offset <= after:
+                break
+            if entry.offset <= upto:
+                found.append(entry)
+        found.reverse()
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatternMap:
+    """Which table and which view names which patterns, held against which views hang on which tables."""
+
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    tables: Mapping[str, tuple[Template, ...]] = field(default_factory=dict)
+    views: Mapping[str, tuple[Template, ...]] = field(default_factory=dict)
+
+    def at_once(self, table: str, keys: Keys, healthy: Collection[str]) -> list[str]:
+        """The patterns of ``table`` that wait for no view's refresh, when just the ``healthy`` views are refreshed."""
+        awaited = self._awaited(table, healthy)
+        return fill_all((t for t in self.tables.get(table, ()) if t.text not in awaited), keys)
+
+    def owed(self, lost: Collection[str], tables: Iterable[str], keys: Keys, healthy: Collection[str]) -> list[str]:
+        """The patterns of ``tables`` that waited for the views ``lost``, and that no ``healthy`` view will send either."""
+        named = {template.text for view in lost for template in self.views.get(view, ())}
+        patterns: dict[str, None] = {}
+        for table in tables:
+            awaited = self._awaited(table, healthy)
+            waiting = (t for t in self.tables.get(table, ()) if t.text in named and t.text not in awaited)
+            patterns.update(dict.fromkeys(fill_all(waiting, keys)))
+        return list(patterns)
+
+    def _awaited(self, table: str, healthy: Collection[str]) -> set[str]:
+        """What the healthy views that hang on ``table`` will send after their refreshes."""
+        return {
+            template.text
+            for view in self.catalogue.hanging_on(table)
+            if view in healthy
+            for template in self.views.get(view, ())
+        }
+
+    def after_refresh(self, view: str, keys: Keys) -> list[str]:
+        """The patterns that a refresh of ``view`` makes stale, when changes with ``keys`` were why."""
+        return fill_all(self.views.get(view, ()), keys)
+
+
+def fill_all(templates: Iterable[Template], keys: Keys) -> list[str]:
+    """The patterns that ``templates`` become with ``keys``; a template's literal part where a key is unknown."""
+    patterns: dict[str, None] = {}
+    for template in templates:
+        filled = {template.fill(dict(key)) for key in keys} if keys is not None and template.columns else {None}
+        if None in filled or len(filled) > MAX_KEYED:
+            patterns[template.literal] = None
+        else:
+            patterns.update(dict.fromkeys(sorted(pattern for pattern in filled if pattern is not None)))
+    return list(patterns)

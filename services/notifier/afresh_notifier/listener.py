@@ -1,0 +1,158 @@
+"""The listener: PostgreSQL's notifications, as `Change`s, `CatalogueChange`s and `Gap`s in an `Inbox`.
+
+In: one connection of its own, on the channel `afresh`. Out: an inbox that the consumer empties.
+
+It promises that nothing is missed in silence. `LISTEN` is committed before the gap is put into the inbox: whatever
+commits later is heard, whatever committed earlier is covered by the gap, since refreshes start after it. After
+every reconnect a gap is assumed, and so at the start. A connection that is closed is noticed at once, one that is
+frozen by a probe: it is asked every `probe_interval`, and given up when it does not answer within `probe_timeout`, or
+answers as somebody else (a pooler in between) or as one that listens no more.
+
+Concurrency: the notification callback is synchronous and runs in the loop between awaits; it only appends to the
+inbox. `run` is one task; cancelling it closes the connection, what is in the inbox stays for the consumer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from random import Random
+
+import asyncpg
+
+from afresh_notifier import database
+from afresh_notifier.changes import BadPayload, Gap, Heard, read_payload
+from afresh_notifier.errors import AfreshError, WrongDatabase
+from afresh_notifier.observations import ConnectFailed, Listening, ListeningLost, Observe, PayloadRejected
+from afresh_notifier.resources import query
+from afresh_notifier.settings import DatabaseSettings
+
+CHANNEL = "afresh"
+
+#: What the inbox holds at most; past that it holds one gap, which says as much as all of it.
+INBOX_SIZE = 10_000
+
+#: First and longest wait between two attempts to connect, in seconds.
+RETRY_FIRST, RETRY_MAX = 0.1, 5.0
+
+
+class Inbox:
+    """What was heard and not yet consumed: bounded, never blocking; a gap replaces all that came before it."""
+
+    def __init__(self, size: int = INBOX_SIZE) -> None:
+        self._size = size
+        self._items: list[Heard] = []
+        self._filled = asyncio.Event()
+        self._closed = False
+
+    def put(self, item: Heard) -> None:
+        """Take ``item`` in. A full inbox becomes one gap: every view is refreshed, which covers what was dropped."""
+        if isinstance(item, Gap):
+            self._items = [item]
+        elif len(self._items) >= self._size:
+            self._items = [Gap(reason=f"more than {self._size} changes waited", heard_at=item.heard_at)]
+        else:
+            self._items.append(item)
+        self._filled.set()
+
+    def close(self) -> None:
+        """Nothing more is put in: `take` gives what there is, then None."""
+        self._closed = True
+        self._filled.set()
+
+    async def take(self) -> list[Heard] | None:
+        """All there is, once there is something; None when the inbox is closed and empty. Cancelling it loses nothing."""
+        await self._filled.wait()
+        if self._closed and not self._items:
+            return None
+        if not self._closed:
+            self._filled.clear()
+        items, self._items = self._items, []
+        return items
+
+
+class Listener:
+    """Keeps one listening connection alive and puts what it hears into ``inbox``."""
+
+    def __init__(
+        self,
+        settings: DatabaseSettings,
+        inbox: Inbox,
+        observe: Observe,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        random: Random | None = None,
+    ) -> None:
+        self._settings = settings
+        self._inbox = inbox
+        self._observe = observe
+        self._now = now
+        self._random = random or Random()  # noqa: S311 - spreads retries, guards nothing
+
+    async def run(self) -> None:
+        """Listen until cancelled; connections that die are replaced for as long as that takes."""
+        reason = "Afresh has just started"
+        failures = 0
+        while True:
+            try:
+                connection = await self._connect()
+            except (AfreshError, *database.TRANSIENT) as error:
+                failures += 1
+                wait = min(RETRY_FIRST * 2 ** min(failures - 1, 10), RETRY_MAX) * self._random.uniform(0.5, 1.0)
+                hint = error.hint if isinstance(error, AfreshError) else ""
+                self._observe(ConnectFailed(problem=str(error), hint=hint, retry_in=wait))
+                await asyncio.sleep(wait)
+                continue
+            failures = 0
+            try:
+                self._inbox.put(Gap(reason=reason, heard_at=self._now()))
+                self._observe(Listening(backend_pid=connection.get_server_pid()))
+                reason = await self._until_lost(connection)
+                self._observe(ListeningLost(reason=reason))
+            finally:
+                connection.terminate()
+
+    async def _connect(self) -> asyncpg.Connection:
+        """A connection that listens. Raises `DatabaseError`, or what asyncpg raises."""
+        connection = await database.connect(self._settings, name="afresh listener")
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout):
+                database.require_serving(await database.facts(connection))
+                await connection.add_listener(CHANNEL, self._heard)
+                if not await connection.fetchval(query("still_listening"), connection.get_server_pid(), CHANNEL):
+                    raise WrongDatabase(
+                        "the connection does not keep its session: there is a transaction pooler in between",
+                        hint="let database.dsn name PostgreSQL itself, or a pooler in session mode",
+                    )
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        """asyncpg's callback, for each notification."""
+        try:
+            self._inbox.put(read_payload(str(payload), self._now()))
+        except BadPayload as error:
+            self._observe(PayloadRejected(problem=error.problem, payload=str(payload)[:200]))
+
+    async def _until_lost(self, connection: asyncpg.Connection) -> str:
+        """Watch over the connection; returns why it is of no use any more."""
+        closed = asyncio.Event()
+        connection.add_termination_listener(lambda _connection: closed.set())
+        while not connection.is_closed():
+            try:
+                async with asyncio.timeout(self._settings.probe_interval):
+                    await closed.wait()
+            except TimeoutError:
+                try:
+                    async with asyncio.timeout(self._settings.probe_timeout):
+                        kept = await connection.fetchval(query("still_listening"), connection.get_server_pid(), CHANNEL)
+                except TimeoutError:
+                    return f"the listening connection did not answer within {self._settings.probe_timeout:g} s"
+                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                    return f"the listening connection failed: {error}"
+                if not kept:
+                    return "the listening connection listens no more"
+        return "the listening connection was closed"

@@ -1,0 +1,100 @@
+"""The log: an observer that writes observations as events, for people at a terminal or as JSON for machines."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from afresh_notifier.dependencies import Catalogue
+from afresh_notifier.observations import (
+    CatalogueFailed,
+    CatalogueRead,
+    ChangesHeard,
+    ClientJoined,
+    ClientLeft,
+    ClientResynced,
+    ConnectFailed,
+    Delivered,
+    GapFound,
+    Invalidated,
+    Listening,
+    ListeningLost,
+    Observation,
+    PayloadRejected,
+    RefreshDone,
+    RefreshNotDone,
+    RefreshPostponed,
+    RefreshStarted,
+    Serving,
+    SettingIgnored,
+    Stopping,
+)
+
+#: How each observation is called in the log, and how much it matters.
+EVENTS: dict[type[Observation], tuple[int, str]] = {
+    Listening: (logging.INFO, "listening"),
+    ListeningLost: (logging.WARNING, "listening connection lost"),
+    ConnectFailed: (logging.WARNING, "cannot connect"),
+    ChangesHeard: (logging.DEBUG, "changes heard"),
+    PayloadRejected: (logging.WARNING, "notification rejected"),
+    GapFound: (logging.INFO, "gap: refreshing every view, resyncing every client"),
+    CatalogueRead: (logging.DEBUG, "catalogue read"),
+    CatalogueFailed: (logging.WARNING, "catalogue cannot be read"),
+    SettingIgnored: (logging.ERROR, "setting without effect"),
+    RefreshStarted: (logging.DEBUG, "refresh started"),
+    RefreshDone: (logging.INFO, "refreshed"),
+    RefreshPostponed: (logging.DEBUG, "refresh postponed"),
+    RefreshNotDone: (logging.ERROR, "refresh failed"),
+    Invalidated: (logging.DEBUG, "invalidated"),
+    ClientJoined: (logging.DEBUG, "client joined"),
+    ClientLeft: (logging.DEBUG, "client left"),
+    ClientResynced: (logging.INFO, "clients resynced"),
+    Delivered: (logging.DEBUG, "delivered"),
+    Serving: (logging.INFO, "serving"),
+    Stopping: (logging.INFO, "stopping"),
+}
+
+
+def configure(*, level: str = "info", json: bool | None = None) -> None:
+    """Set structlog up once, at the start: to stderr, coloured at a terminal, JSON lines elsewhere unless told."""
+    as_json = not sys.stderr.isatty() if json is None else json
+    renderer: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+class Log:
+    """The observer."""
+
+    def __init__(self) -> None:
+        self._logger = structlog.get_logger()
+
+    def __call__(self, observation: Observation) -> None:
+        """Write one event."""
+        level, event = EVENTS[type(observation)]
+        self._logger.log(level, event, **{f.name: _plain(getattr(observation, f.name)) for f in _fields(observation)})
+
+
+def _fields(observation: Observation) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(observation)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, Catalogue):
+        return sorted(value.views)
+    if isinstance(value, frozenset | tuple | set):
+        return [item.name if isinstance(item, SettingIgnored) else item for item in sorted(value, key=str)]
+    return value

@@ -1,0 +1,103 @@
+"""Metrics: an observer that keeps Prometheus counters; docs/metrics.md lists them, and a test holds it to that."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from afresh_notifier.observations import (
+    CatalogueRead,
+    ChangesHeard,
+    ClientJoined,
+    ClientLeft,
+    ClientResynced,
+    Delivered,
+    GapFound,
+    Invalidated,
+    Listening,
+    ListeningLost,
+    Observation,
+    PayloadRejected,
+    RefreshDone,
+    RefreshNotDone,
+    RefreshPostponed,
+)
+
+_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
+
+
+class Metrics:
+    """The observer; `text` is what a scrape gets."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self._listening = Gauge("afresh_listening", "1 while the listening connection stands", registry=r)
+        self._lost = Counter("afresh_listening_lost", "Times the listening connection was lost", registry=r)
+        self._gaps = Counter("afresh_gaps", "Stretches in which changes may have been missed", registry=r)
+        self._changes = Counter("afresh_changes", "Changes heard", ["table"], registry=r)
+        self._rejected = Counter("afresh_payloads_rejected", "Notifications that were none of ours", registry=r)
+        self._views = Gauge("afresh_views", "Views that are kept fresh", registry=r)
+        self._refreshes = Counter("afresh_refreshes", "Refreshes that committed", ["view", "method"], registry=r)
+        self._failures = Counter("afresh_refresh_failures", "Refreshes that failed", ["view"], registry=r)
+        self._postponed = Counter(
+            "afresh_refreshes_postponed", "Refreshes put off since the view was locked", ["view"], registry=r
+        )
+        self._duration = Histogram(
+            "afresh_refresh_seconds", "How long refreshes took", ["view"], buckets=_SECONDS, registry=r
+        )
+        self._staleness = Histogram(
+            "afresh_dirty_seconds",
+            "How long views had been dirty when their refresh began",
+            ["view"],
+            buckets=_SECONDS,
+            registry=r,
+        )
+        self._invalidations = Counter("afresh_invalidations", "Invalidations put into the log", registry=r)
+        self._offset = Gauge("afresh_offset", "The newest offset of the invalidation log", registry=r)
+        self._clients = Gauge("afresh_clients", "Clients connected", ["kind"], registry=r)
+        self._resyncs = Counter("afresh_client_resyncs", "Clients told to drop everything", ["reason"], registry=r)
+        self._delivered = Counter("afresh_deliveries", "Messages written to clients", registry=r)
+        self._lagging = Gauge("afresh_clients_lagging", "Clients that did not read at the last flush", registry=r)
+
+    def __call__(self, observation: Observation) -> None:
+        """Count."""
+        match observation:
+            case Listening():
+                self._listening.set(1)
+            case ListeningLost():
+                self._listening.set(0)
+                self._lost.inc()
+            case GapFound():
+                self._gaps.inc()
+            case ChangesHeard(table=table, count=count):
+                self._changes.labels(table).inc(count)
+            case PayloadRejected():
+                self._rejected.inc()
+            case CatalogueRead(catalogue=catalogue):
+                self._views.set(len(catalogue.views))
+            case RefreshDone(view=view, method=method, seconds=seconds, dirty_for=dirty_for):
+                self._refreshes.labels(view, method).inc()
+                self._duration.labels(view).observe(seconds)
+                self._staleness.labels(view).observe(dirty_for)
+            case RefreshNotDone(view=view):
+                self._failures.labels(view).inc()
+            case RefreshPostponed(view=view):
+                self._postponed.labels(view).inc()
+            case Invalidated(offset=offset):
+                self._invalidations.inc()
+                self._offset.set(offset)
+            case ClientJoined(kind=kind):
+                self._clients.labels(kind).inc()
+            case ClientLeft(kind=kind):
+                self._clients.labels(kind).dec()
+            case ClientResynced(reason=reason, count=count):
+                self._resyncs.labels(reason).inc(count)
+            case Delivered(clients=clients, lagging=lagging):
+                self._delivered.inc(clients)
+                self._lagging.set(lagging)
+            case _:
+                pass
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,212 @@
+"""What happened: one closed set of observations, which every stage reports and none formats.
+
+Logs, metrics and the state that HTTP shows are three observers of the same stream; each decides for itself what to
+make of an observation. An observer returns at once and never raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from afresh_notifier.dependencies import Catalogue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """The listening connection stands."""
+
+    backend_pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListeningLost:
+    """The listening connection is gone, or was given up."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectFailed:
+    """An attempt to connect failed; the next is in ``retry_in`` seconds."""
+
+    problem: str
+    hint: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangesHeard:
+    """``count`` changes of ``table`` were consumed."""
+
+    table: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadRejected:
+    """A notification on our channel was none of ours."""
+
+    problem: str
+    payload: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GapFound:
+    """Changes may have been missed: every view is refreshed, every client resynced."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingIgnored:
+    """A table or view that the settings name is not as they say; everything else goes on."""
+
+    name: str
+    problem: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueRead:
+    """The views and what they hang on were read; ``suspects`` are refreshed because of it, ``ignored`` is what the
+    settings say in vain."""
+
+    catalogue: Catalogue
+    suspects: Collection[str]
+    ignored: tuple[SettingIgnored, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueFailed:
+    """The catalogue could not be read; the next attempt is in ``retry_in`` seconds."""
+
+    problem: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshStarted:
+    """A refresh of ``view`` is on its way."""
+
+    view: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshDone:
+    """``view`` was refreshed by ``method``; it had been dirty for ``dirty_for`` seconds when the refresh began."""
+
+    view: str
+    method: str
+    seconds: float
+    dirty_for: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshPostponed:
+    """Somebody else holds ``view``."""
+
+    view: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshNotDone:
+    """A refresh of ``view`` failed for the ``failures``-th time in a row; ``broken``: not tried again by itself."""
+
+    view: str
+    problem: str
+    hint: str
+    failures: int
+    broken: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invalidated:
+    """An invalidation went into the log."""
+
+    offset: int
+    patterns: Collection[str]
+    tables: Collection[str]
+    views: Collection[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientJoined:
+    """A client connected by ``kind`` ("websocket" or "sse")."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientLeft:
+    """It is gone."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientResynced:
+    """Clients were told to drop everything."""
+
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """One flush wrote to ``clients``; for ``lagging`` more, who do not read, it was merged with what waits for them."""
+
+    clients: int
+    lagging: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """HTTP is up."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping:
+    """A shutdown began."""
+
+    reason: str
+
+
+Observation = (
+    Listening
+    | ListeningLost
+    | ConnectFailed
+    | ChangesHeard
+    | PayloadRejected
+    | GapFound
+    | CatalogueRead
+    | CatalogueFailed
+    | SettingIgnored
+    | RefreshStarted
+    | RefreshDone
+    | RefreshPostponed
+    | RefreshNotDone
+    | Invalidated
+    | ClientJoined
+    | ClientLeft
+    | ClientResynced
+    | Delivered
+    | Serving
+    | Stopping
+)
+
+Observe = Callable[[Observation], None]
+
+
+def fan_out(*observers: Observe) -> Observe:
+    """One observer that tells each of these, in order."""
+
+    def observe(observation: Observation) -> None:
+        for observer in observers:
+            observer(observation)
+
+    return observe

@@ -1,0 +1,162 @@
+"""The plan: what the settings and the packs say, applied to what the catalogue has.
+
+In: a connection, `Settings`, packs. Out: a `Plan` for the refresher, and a list of what the settings name that is not as
+they say (a missing table, an unwatched one, a view that is none), which is reported and stops nothing else.
+
+A view is refreshed if it hangs, through whatever is in between, on a table that is watched, or if the settings name it;
+`enabled = false` leaves it out. Where several sources name one table or view, patterns add up, and what the user's own file
+says of the rest goes before what packs say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from afresh_cache.patterns import Template
+from afresh_notifier import dependencies
+from afresh_notifier.database import Connection
+from afresh_notifier.debounce import Timing
+from afresh_notifier.dependencies import Catalogue
+from afresh_notifier.invalidation import PatternMap
+from afresh_notifier.observations import SettingIgnored
+from afresh_notifier.packs import InstalledPack
+from afresh_notifier.refresh import Limits
+from afresh_notifier.refresher import Plan
+from afresh_notifier.resources import query
+from afresh_notifier.settings import Settings, TableSettings, ViewSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One look at the database: the plan it gives, and what in the settings it does not bear out."""
+
+    plan: Plan
+    ignored: tuple[SettingIgnored, ...]
+
+
+async def read(connection: Connection, settings: Settings, packs: Sequence[InstalledPack]) -> Reading:
+    """Look at the database. Raises what asyncpg raises; cancelling it is safe, it only reads."""
+    catalogue = await dependencies.load(connection)
+    tables = [table for pack in packs for table in pack.settings.tables] + list(settings.tables)
+    views = [view for pack in packs for view in pack.settings.views] + list(settings.views)
+    names = sorted({table.name for table in tables} | {view.name for view in views})
+    found = {
+        row["asked"]: (row["name"], row["kind"]) for row in await connection.fetch(query("resolve_relations"), names)
+    }
+    return make(catalogue, settings, tables, views, found)
+
+
+def make(
+    catalogue: Catalogue,
+    settings: Settings,
+    tables: Sequence[TableSettings],
+    views: Sequence[ViewSettings],
+    found: dict[str, tuple[str | None, str | None]],
+) -> Reading:
+    """The plan, from facts alone: ``found`` has, for each name in the settings, the relation's full name and its kind."""
+    ignored: list[SettingIgnored] = []
+    table_patterns: dict[str, dict[str, None]] = {}
+    for table in tables:
+        name, kind = found[table.name]
+        if name is None:
+            ignored.append(_missing(table.name, "table"))
+        elif kind not in ("r", "p"):
+            ignored.append(SettingIgnored(name=name, problem=f"{name} is not a table", hint="only tables are watched"))
+        else:
+            if name not in catalogue.watched:
+                ignored.append(
+                    SettingIgnored(
+                        name=name,
+                        problem=f"{name} is not watched: its changes are not heard",
+                        hint=f"run `afresh watch {table.name}`",
+                    )
+                )
+            patterns = (name_pattern(name),) if table.patterns is None else table.patterns
+            table_patterns.setdefault(name, {}).update(dict.fromkeys(patterns))
+    named: dict[str, list[ViewSettings]] = {}
+    for view in views:
+        name, kind = found[view.name]
+        if name is None:
+            ignored.append(_missing(view.name, "materialized view"))
+        elif kind != "m":
+            ignored.append(
+                SettingIgnored(
+                    name=name,
+                    problem=f"{name} is not a materialized view",
+                    hint="make it one, or name its table under [[tables]]",
+                )
+            )
+        else:
+            named.setdefault(name, []).append(view)
+    for table_name in catalogue.watched - table_patterns.keys():
+        table_patterns[table_name] = {name_pattern(table_name): None}
+    kept = {
+        name
+        for name in catalogue.views
+        if all(said.enabled for said in named.get(name, ()))
+        and (name in named or any(name in catalogue.hanging_on(table) for table in catalogue.watched))
+    }
+    catalogue = Catalogue.of((catalogue.views[name] for name in kept), catalogue.watched)
+    view_patterns = {name: _view_patterns(name, named.get(name, ())) for name in kept}
+    return Reading(
+        plan=Plan(
+            patterns=PatternMap(
+                catalogue=catalogue,
+                tables={name: tuple(map(Template.parse, patterns)) for name, patterns in table_patterns.items()},
+                views={name: tuple(map(Template.parse, patterns)) for name, patterns in view_patterns.items()},
+            ),
+            timings={
+                name: _timing(settings, named.get(name, ()), catalogue.ancestors(name)) for name in catalogue.views
+            },
+            limits={name: _limits(settings, named.get(name, ())) for name in kept},
+        ),
+        ignored=tuple(ignored),
+    )
+
+
+def name_pattern(name: str) -> str:
+    """The pattern of a table or view that names none: its own name, without the schema if that is `public`."""
+    return name.removeprefix("public.").replace('"', "").replace("{", "").replace("}", "")
+
+
+def _missing(name: str, what: str) -> SettingIgnored:
+    return SettingIgnored(
+        name=name,
+        problem=f"there is no {what} {name}",
+        hint="correct the name, create it, or run `afresh migrate up` if a pack brings it",
+    )
+
+
+def _view_patterns(name: str, said: Sequence[ViewSettings]) -> tuple[str, ...]:
+    chosen = [view.patterns for view in said if view.patterns is not None]
+    if not chosen:
+        return (name_pattern(name),)
+    return tuple(dict.fromkeys(pattern for patterns in chosen for pattern in patterns))
+
+
+def _timing(settings: Settings, said: Sequence[ViewSettings], parents: frozenset[str]) -> Timing:
+    general = settings.refresh
+    debounce, max_wait, max_load, every = general.debounce, general.max_wait, general.max_load, None
+    for view in said:
+        debounce = debounce if view.debounce is None else view.debounce
+        max_wait = max_wait if view.max_wait is None else view.max_wait
+        max_load = max_load if view.max_load is None else view.max_load
+        every = every if view.every is None else view.every
+    return Timing(
+        debounce=debounce,
+        max_wait=max_wait,
+        max_load=max_load,
+        every=every,
+        retry_first=general.retry_first,
+        retry_max=general.retry_max,
+        parents=parents,
+    )
+
+
+def _limits(settings: Settings, said: Sequence[ViewSettings]) -> Limits:
+    timeout, blocking = settings.refresh.timeout, False
+    for view in said:
+        timeout = timeout if view.timeout is None else view.timeout
+        blocking = blocking or view.blocking
+    return Limits(timeout=timeout, lock_timeout=settings.refresh.lock_timeout, blocking=blocking)

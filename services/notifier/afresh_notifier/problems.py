@@ -1,0 +1,48 @@
+"""Errors over HTTP: `application/problem+json` (RFC 9457), each with a stable ``code`` that clients may rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from afresh_notifier.errors import AfreshError
+
+
+class BadRequest(AfreshError):
+    """What a client asked for makes no sense as it stands."""
+
+
+def problem(status: int, code: str, detail: str, **more: Any) -> web.Response:
+    """A problem's response: ``code`` is stable, ``detail`` is for people and says what to do next."""
+    titles = {400: "Bad request", 403: "Forbidden", 404: "Not found", 405: "Method not allowed", 503: "Not ready"}
+    body = {
+        "type": "about:blank",
+        "title": titles.get(status, "Error"),
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+    return web.Response(status=status, body=orjson.dumps({**body, **more}), content_type="application/problem+json")
+
+
+@web.middleware
+async def middleware(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Turns errors into problems."""
+    try:
+        return await handler(request)
+    except BadRequest as error:
+        return problem(400, "bad_request", error.problem)
+    except web.HTTPNotFound:
+        return problem(
+            404, "no_such_page", f"there is nothing at {request.path}; GET /openapi.json lists what there is"
+        )
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        response = problem(405, "method_not_allowed", f"{request.path} takes {allowed}")
+        response.headers["Allow"] = allowed
+        return response

@@ -1,0 +1,1 @@
+SELECT afresh.unwatch($1::text::regclass)

@@ -1,0 +1,130 @@
+"""One refresh of one view: how it is done, and the doing of it.
+
+`choose` is the one place that decides by which method a view is refreshed; `refresh` carries it out in a transaction
+of its own. A method is a statement that brings the whole view up to a snapshot taken after the statement began, and
+commits with it; a further one (only the changed keys) needs an entry in `Method`, its line in `choose`, and its
+statement in `refresh_plan.sql`.
+
+Promises: when `refresh` returns, a snapshot taken after its call is committed and can be read by all; when it raises, the
+view is as it was. It never waits long for a lock: a REFRESH takes its snapshot before it waits, so one that waited
+would commit old content over newer; it gives up after `lock_timeout` and is called again, with a new snapshot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import StrEnum
+
+import asyncpg
+
+from afresh_notifier.database import Connection
+from afresh_notifier.errors import DatabaseError, RefreshBroken, RefreshBusy, RefreshFailed
+from afresh_notifier.resources import query
+
+#: How much longer than the server's own limit, in seconds, we wait for it to keep it; then the connection is cut.
+GRACE = 5.0
+
+
+class Method(StrEnum):
+    """How a view is brought up to date."""
+
+    #: Readers go on reading; needs a unique index.
+    CONCURRENTLY = "concurrently"
+    #: Readers wait.
+    PLAIN = "plain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one refresh may take, in seconds, and whether it may lock readers out."""
+
+    timeout: float
+    lock_timeout: float
+    blocking: bool
+
+
+def choose(view: str, *, populated: bool, usable_index: bool, blocking: bool) -> Method:
+    """The method for a view in this state. Raises `RefreshBroken` where none is allowed."""
+    if not populated:
+        return Method.PLAIN  # CONCURRENTLY refuses it, and nobody can read it yet
+    if usable_index:
+        return Method.CONCURRENTLY
+    if blocking:
+        return Method.PLAIN
+    raise RefreshBroken(
+        view,
+        f"{view} has no unique index that CONCURRENTLY can use",
+        hint=f"`afresh doctor` prints the CREATE UNIQUE INDEX for {view}; or set blocking = true for it",
+    )
+
+
+async def refresh(pool: asyncpg.Pool, view: str, oid: int, limits: Limits) -> tuple[Method, int | None]:
+    """Refresh ``view``; returns the method, and a write-ahead log position that covers the commit, where it is known.
+
+    Raises `RefreshBusy`, `RefreshBroken` or `RefreshFailed`. Cancelled, it cuts the connection: the refresh is rolled back
+    if its commit was not sent yet.
+    """
+    try:
+        async with pool.acquire(timeout=limits.timeout + GRACE) as connection:
+            method = await _transaction(connection, view, oid, limits)
+            return method, await _position(connection)
+    except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+        raise RefreshBusy(view, f"somebody else has {view} locked: {error}") from error
+    except TimeoutError as error:
+        raise RefreshFailed(view, f"no answer within {limits.timeout + GRACE:g} s; the connection was cut") from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise RefreshFailed(
+            view, f"{view} was not refreshed: {error}", hint="let the service's role own the view (see `afresh doctor`)"
+        ) from error
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseError) as error:
+        raise RefreshFailed(
+            view, f"{view} was not refreshed: {error}", hint=getattr(error, "hint", None) or ""
+        ) from error
+
+
+async def _transaction(connection: Connection, view: str, oid: int, limits: Limits) -> Method:
+    """The refresh in its transaction. However it ends, the connection is either clean or cut: a rollback is not waited
+    for on a connection that was just found not to answer."""
+    try:
+        async with asyncio.timeout(limits.timeout + GRACE):
+            transaction = connection.transaction(isolation="read_committed")
+            await transaction.start()
+            try:
+                method = await _statements(connection, view, oid, limits)
+            except (asyncpg.PostgresError, RefreshBusy, RefreshBroken, RefreshFailed):
+                if not connection.is_closed():
+                    await transaction.rollback()
+                raise
+            await transaction.commit()
+            return method
+    except (TimeoutError, asyncio.CancelledError):
+        connection.terminate()
+        raise
+
+
+async def _statements(connection: Connection, view: str, oid: int, limits: Limits) -> Method:
+    await connection.execute(query("refresh_limits"), _milliseconds(limits.timeout), _milliseconds(limits.lock_timeout))
+    if not await connection.fetchval(query("refresh_turn"), oid):
+        raise RefreshBusy(view, f"another Afresh process is refreshing {view}")
+    plan = await connection.fetchrow(query("refresh_plan"), oid)
+    if plan is None:
+        raise RefreshFailed(view, f"{view} does not exist any more")
+    method = choose(view, populated=plan["populated"], usable_index=plan["usable_index"], blocking=limits.blocking)
+    # The simple protocol, no prepared statement: a utility statement has no plan to keep.
+    await connection.execute(plan[method.value])
+    return method
+
+
+async def _position(connection: Connection) -> int | None:
+    """Where the log stands after a commit; None if the connection fails now, which takes nothing from the commit."""
+    try:
+        async with asyncio.timeout(1.0):
+            return int(await connection.fetchval(query("current_lsn")))
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()
+        return None
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{max(1, round(seconds * 1000))}ms"

@@ -1,0 +1,229 @@
+"""The refresher: carries out what the debouncer decides, and tells when it is done.
+
+In: dirt, by way of the `Debouncer`; a `Plan`, which says what views there are and what they are called to clients. Out:
+refreshed views, `publish`ed invalidations, each after the commit it speaks of; and dirt for the views that stand on
+the refreshed one.
+
+Concurrency. One task (`run`) owns the loop; it starts a task for each refresh in its own TaskGroup, at most
+`concurrency` at a time, at most one for a view (the debouncer sees to that), and sleeps until something is due or somebody
+calls `wake`. Between `start` and the end of a refresh anything may arrive: changes become the dirt of the next one;
+a new plan may redefine or drop the view: the refresh then ends as it may, and `Debouncer` ignores an end that it does not
+wait for. Marking the view clean, telling, and dirtying the views that stand on it happen in one step without an await,
+after the commit. A refresh that is cancelled (only a shutdown does) may have committed untold: the next process
+starts with everything dirty and with another epoch, which resyncs every client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import asyncpg
+
+from afresh_notifier.debounce import Debouncer, Dirt, Run, Timing
+from afresh_notifier.errors import RefreshBroken, RefreshBusy, RefreshError, RefreshFailed
+from afresh_notifier.invalidation import Invalidation, PatternMap
+from afresh_notifier.observations import (
+    Observe,
+    RefreshDone,
+    RefreshNotDone,
+    RefreshPostponed,
+    RefreshStarted,
+)
+from afresh_notifier.refresh import Limits, refresh
+
+#: A view that has failed so often in a row is no longer waited for by the patterns of its tables.
+UNHEALTHY_AFTER = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is refreshed and how: made from the catalogue and the settings, replaced as a whole."""
+
+    patterns: PatternMap = field(default_factory=PatternMap)
+    timings: Mapping[str, Timing] = field(default_factory=dict)
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+
+
+class Refresher:
+    """Refreshes views as they become due."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        publish: Callable[[Invalidation], None],
+        observe: Observe,
+        *,
+        concurrency: int,
+        debouncer: Debouncer | None = None,
+    ) -> None:
+        self._pool = pool
+        self._publish = publish
+        self._observe = observe
+        self._slots = concurrency
+        self._debouncer = debouncer or Debouncer()
+        self._plan = Plan()
+        self._unhealthy: set[str] = set()
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+        self._woken = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    @property
+    def plan(self) -> Plan:
+        """What is refreshed and how, now."""
+        return self._plan
+
+    def replace(self, plan: Plan, suspects: frozenset[str], now: datetime) -> None:
+        """Take ``plan``, and dirty the ``suspects``: views that changed their definition, or are new."""
+        self._plan = plan
+        self._debouncer.replace(plan.timings, _clock())
+        self._unhealthy &= plan.timings.keys()
+        for view in suspects & plan.timings.keys():
+            self._unhealthy.discard(view)
+            self._debouncer.mend(view)
+        self.dirty(suspects, None, now)
+        for view in self._waiting.keys() - plan.timings.keys():
+            for future in self._waiting.pop(view):
+                if not future.done():
+                    future.set_exception(RefreshFailed(view, f"{view} was dropped"))
+
+    def dirty(self, views: frozenset[str], dirt: Dirt | None, now: datetime) -> None:
+        """``views`` must show a change; ``dirt`` None: anything may have changed in what they read."""
+        for view in views & self._plan.timings.keys():
+            self._debouncer.dirty(view, _copy(dirt) if dirt is not None else self._anything(view, now), _clock())
+        self._woken.set()
+
+    async def demand(self, view: str) -> None:
+        """Refresh ``view`` now, whatever its pace; returns when a refresh that began after this call has committed.
+
+        Raises `RefreshError` where it fails, KeyError for an unknown view. Cancelled, it stops waiting, no more.
+        """
+        if view not in self._plan.timings:
+            raise KeyError(view)
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(view, []).append(future)
+        self._debouncer.demand(view, self._anything(view, datetime.now(UTC)), _clock())
+        self._woken.set()
+        await future
+
+    def healthy(self) -> frozenset[str]:
+        """The views whose refreshes can be counted on: neither they nor what they stand on is broken or failing."""
+        timings = self._plan.timings
+        return frozenset(
+            view
+            for view, timing in timings.items()
+            if view not in self._unhealthy and not (timing.parents & self._unhealthy)
+        )
+
+    def pending(self, view: str) -> bool:
+        """Whether changes wait for the next refresh of ``view``."""
+        return self._debouncer.pending(view)
+
+    def stale_for(self, view: str) -> float:
+        """For how many seconds ``view`` has lacked a change that was heard."""
+        return self._debouncer.stale_for(view, _clock())
+
+    async def run(self) -> None:
+        """Refresh what becomes due, until cancelled; refreshes in flight are then rolled back."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._woken.clear()
+                for view in self._debouncer.due(_clock())[: self._slots]:
+                    run = self._debouncer.start(view, _clock(), datetime.now(UTC))
+                    self._slots -= 1
+                    oid = self._plan.patterns.catalogue.views[view].oid
+                    group.create_task(self._carry_out(run, oid, self._plan.limits[view]), name=f"refresh {view}")
+                wake_at = self._debouncer.wake_at(_clock())
+                try:
+                    async with asyncio.timeout_at(wake_at if math.isfinite(wake_at) else None):
+                        await self._woken.wait()
+                except TimeoutError:
+                    pass
+
+    async def drain(self) -> None:
+        """Refresh once more whatever is dirty, and return when that is done; `run` must be running meanwhile.
+
+        A refresh that fails now is not tried again: at the next start everything is dirty.
+        """
+        self._debouncer.hurry()
+        while not self._debouncer.idle():
+            self._woken.set()
+            self._ended.clear()
+            await self._ended.wait()
+            self._debouncer.hurry()  # the views that stand on what was just refreshed
+
+    async def _carry_out(self, run: Run, oid: int, limits: Limits) -> None:
+        view = run.view
+        waiting = self._waiting.pop(view, [])
+        self._observe(RefreshStarted(view=view))
+        try:
+            method, lsn = await refresh(self._pool, view, oid, limits)
+        except RefreshBusy as error:
+            self._waiting.setdefault(view, [])[:0] = waiting
+            self._debouncer.busy(run, _clock())
+            self._observe(RefreshPostponed(view=view, problem=error.problem))
+        except RefreshError as error:
+            self._failed(run, error)
+            for future in waiting:
+                if not future.done():
+                    future.set_exception(error)
+        else:
+            self._succeeded(run, method, lsn)
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
+        finally:
+            self._slots += 1
+            self._ended.set()
+            self._woken.set()
+
+    def _succeeded(self, run: Run, method: str, lsn: int | None) -> None:
+        view, dirt, now = run.view, run.dirt, _clock()
+        self._debouncer.succeed(run, now)
+        self._unhealthy.discard(view)
+        self._observe(
+            RefreshDone(view=view, method=method, seconds=now - run.started, dirty_for=run.started - run.dirty_since)
+        )
+        patterns = self._plan.patterns
+        if view in patterns.catalogue.views:
+            self._publish(
+                Invalidation(
+                    patterns=tuple(patterns.after_refresh(view, dirt.keys)),
+                    tables=frozenset(dirt.tables),
+                    views=frozenset((view,)),
+                    lsn=lsn,
+                    at=dirt.heard_at,
+                )
+            )
+            self.dirty(frozenset(patterns.catalogue.children(view)), dirt, dirt.heard_at)
+
+    def _failed(self, run: Run, error: RefreshError) -> None:
+        broken = isinstance(error, RefreshBroken)
+        failures = self._debouncer.fail(run, _clock(), broken=broken)
+        self._observe(
+            RefreshNotDone(view=run.view, problem=error.problem, hint=error.hint, failures=failures, broken=broken)
+        )
+        if (broken or failures >= UNHEALTHY_AFTER) and run.view not in self._unhealthy:
+            before = self.healthy()
+            self._unhealthy.add(run.view)
+            healthy = self.healthy()
+            owed = self._plan.patterns.owed(before - healthy, run.dirt.tables, run.dirt.keys, healthy)
+            if owed:
+                self._publish(
+                    Invalidation(patterns=tuple(owed), tables=frozenset(run.dirt.tables), at=run.dirt.heard_at)
+                )
+
+    def _anything(self, view: str, now: datetime) -> Dirt:
+        tables = self._plan.patterns.catalogue.views[view].tables
+        return Dirt(tables=set(tables), keys=None, heard_at=now)
+
+
+def _clock() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _copy(dirt: Dirt) -> Dirt:
+    return Dirt(tables=set(dirt.tables), keys=None if dirt.keys is None else set(dirt.keys), heard_at=dirt.heard_at)

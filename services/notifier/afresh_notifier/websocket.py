@@ -1,0 +1,158 @@
+"""The WebSocket, protocol `afresh.v1`: how a client says what it wants to hear, and how it is told.
+
+In: a request for `/ws`. Out: frames on its transport, written by the hub and, as answers, from here; docs/asyncapi.yaml
+describes them. A frame that is JSON but no message of ours is answered with an error, and the connection stays; one that
+is not even JSON ends it, as does one that is too large.
+
+Close codes: 1000 the client left; 1001 the service stops; 1003 a binary frame; 1007 a frame that is not a JSON object;
+1009 a frame larger than `server.max_frame`.
+
+Concurrency: one handler task for each connection reads its frames; the hub's task writes. Between two frames the handler
+waits until the client has taken most of what was written, so that one who asks and never reads cannot fill memory.
+Cancelled (the connection died, or the server stops), the handler leaves the hub.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from afresh_cache.errors import BadMessage
+from afresh_cache.messages import (
+    PROTOCOL,
+    Error,
+    Position,
+    Resync,
+    ServerMessage,
+    Subscribe,
+    Subscribed,
+    Unsubscribe,
+    Welcome,
+    encode,
+    read_client_message,
+)
+from afresh_notifier.hub import Hub, Interest, Subscriber, message_of
+from afresh_notifier.invalidation import Invalidation
+from afresh_notifier.settings import ServerSettings
+
+#: Subscriptions that one connection may hold.
+MAX_SUBSCRIPTIONS = 100
+
+
+def frame(message: ServerMessage, position: Position) -> bytes:
+    """An unmasked text frame (RFC 6455, section 5.2): the same bytes for every client."""
+    del position
+    payload = encode(message)
+    size = len(payload)
+    if size < 126:
+        header = bytes((0x81, size))
+    elif size < 65_536:
+        header = b"\x81\x7e" + size.to_bytes(2, "big")
+    else:
+        header = b"\x81\x7f" + size.to_bytes(8, "big")
+    return header + payload
+
+
+class Session:
+    """One client's subscriptions: pure but for what it tells the hub."""
+
+    def __init__(self, hub: Hub, subscriber: Subscriber) -> None:
+        self._hub = hub
+        self._subscriber = subscriber
+        self._subscriptions: dict[str, Interest] = {}
+
+    def welcome(self) -> None:
+        """The server's first word."""
+        self._hub.join(self._subscriber)
+        position = self._hub.position
+        self._tell(Welcome(epoch=position.epoch, offset=position.offset))
+
+    def take(self, text: str) -> bool:
+        """Act on one frame; False where the connection must end."""
+        try:
+            message = read_client_message(text)
+        except BadMessage as error:
+            self._tell(Error(id=error.message_id, code="bad_message", message=str(error)))
+            return error.parseable
+        if isinstance(message, Subscribe):
+            self._subscribe(message)
+        else:
+            self._unsubscribe(message)
+        return True
+
+    def _subscribe(self, message: Subscribe) -> None:
+        if len(self._subscriptions) >= MAX_SUBSCRIPTIONS and message.id not in self._subscriptions:
+            self._tell(
+                Error(
+                    id=message.id,
+                    code="too_many_subscriptions",
+                    message=f"one connection holds at most {MAX_SUBSCRIPTIONS}; subscribe to shorter prefixes instead",
+                )
+            )
+            return
+        interest: Interest = None if message.patterns is None else frozenset(message.patterns)
+        self._subscriptions[message.id] = interest
+        self._listen()
+        here = self._hub.position
+        missed = None if message.since is None else self._hub.missed(message.since, interest)
+        if isinstance(missed, str):
+            # The resync first: a client that dies before it hears the rest has lost nothing by it.
+            self._tell(Resync(offset=here.offset, reason=missed))
+        recovered = not isinstance(missed, str)
+        offset = message.since.offset if message.since is not None and isinstance(missed, Invalidation) else here.offset
+        self._tell(Subscribed(id=message.id, epoch=here.epoch, offset=offset, recovered=recovered))
+        if isinstance(missed, Invalidation):
+            self._tell(message_of(missed))
+
+    def _unsubscribe(self, message: Unsubscribe) -> None:
+        if message.id not in self._subscriptions:
+            self._tell(
+                Error(
+                    id=message.id,
+                    code="unknown_subscription",
+                    message="there is no such subscription on this connection",
+                )
+            )
+            return
+        del self._subscriptions[message.id]
+        self._listen()
+
+    def _listen(self) -> None:
+        interests = self._subscriptions.values()
+        everything = any(interest is None for interest in interests)
+        union = frozenset[str]().union(*(interest for interest in interests if interest is not None))
+        self._hub.listen(self._subscriber, None if everything else union)
+
+    def _tell(self, message: ServerMessage) -> None:
+        self._hub.tell(self._subscriber, message)
+
+
+async def serve(
+    request: web.Request, hub: Hub, settings: ServerSettings, sockets: set[web.WebSocketResponse]
+) -> web.WebSocketResponse:
+    """Handle one connection until it ends; it is in ``sockets`` for as long as it is open."""
+    socket = web.WebSocketResponse(
+        protocols=(PROTOCOL,), heartbeat=settings.heartbeat, max_msg_size=settings.max_frame, compress=False
+    )
+    await socket.prepare(request)
+    transport = request.transport
+    if transport is None:  # gone between the handshake and here
+        return socket
+    subscriber = Subscriber(transport=transport, frame=frame)
+    session = Session(hub, subscriber)
+    sockets.add(socket)
+    try:
+        session.welcome()
+        async for message in socket:
+            if message.type is WSMsgType.BINARY:
+                await socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=b"text frames only")
+            elif message.type is WSMsgType.TEXT and not session.take(message.data):
+                await socket.close(code=WSCloseCode.INVALID_TEXT, message=b"not a JSON object")
+            # A transport tells of a drained buffer to its protocol alone, which is aiohttp's: so it is asked.
+            while transport.get_write_buffer_size() > settings.client_buffer and not transport.is_closing():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    finally:
+        sockets.discard(socket)
+        hub.leave(subscriber)
+    return socket
