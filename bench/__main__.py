@@ -1,0 +1,52 @@
+"""`make bench`: runs the benchmarks and prints their tables; `--write` puts them into docs/benchmarks.md and the README."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from bench import latency, views
+from bench.report import Report
+
+ROOT = Path(__file__).resolve().parent.parent
+
+BENCHMARKS: dict[str, Callable[[float], Awaitable[Report]]] = {"latency": latency.measure, "views": views.measure}
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice(sorted(BENCHMARKS)))
+@click.option("--scale", type=click.FloatRange(0.01, 10), default=1.0, help="How much of each: 0.1 for a quick look.")
+@click.option("--write", is_flag=True, help="Put the tables into docs/benchmarks.md and README.md.")
+def main(names: tuple[str, ...], scale: float, write: bool) -> None:
+    """Measure NAMES, or everything."""
+    for name in names or BENCHMARKS:
+        report = asyncio.run(_run(BENCHMARKS[name], scale))
+        click.echo(f"\n{report.markdown()}")
+        if write:
+            _write(ROOT / "docs" / "benchmarks.md", name, report)
+            _write(ROOT / "README.md", name, report)
+
+
+async def _run(measure: Callable[[float], Awaitable[Report]], scale: float) -> Report:
+    return await measure(scale)
+
+
+def _write(file: Path, name: str, report: Report) -> None:
+    """Replace what stands between this benchmark's markers, if the file has them."""
+    begin, end = f"<!-- bench {name} -->", f"<!-- end bench {name} -->"
+    text = file.read_text(encoding="utf-8")
+    where = f"Python {platform.python_version()}, Afresh {version('afresh')}"
+    block = f"{begin}\n{report.markdown()}\n\nMeasured {datetime.now(UTC):%Y-%m-%d} by `make bench`; {where}.\n{end}"
+    text = re.sub(re.escape(begin) + ".*?" + re.escape(end), lambda _: block, text, flags=re.DOTALL)
+    file.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

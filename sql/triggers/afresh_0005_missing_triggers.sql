@@ -1,0 +1,127 @@
+-- What a watch lacks
+-- depends: afresh_0004_covering_watch
+
+-- migrate: apply
+
+-- The one place that knows which triggers a watch consists of. afresh.watch carries out what this lists, and
+-- afresh.watched calls a watch complete where it lists nothing.
+CREATE FUNCTION afresh.missing_triggers(target regclass, keys text [])
+RETURNS TABLE (member regclass, trigger_name name, state text, create_trigger text, enable_trigger text)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+    WITH RECURSIVE tree (relid) AS (
+        SELECT missing_triggers.target::oid
+        UNION
+        SELECT i.inhrelid
+        FROM tree AS t
+        INNER JOIN pg_inherits AS i ON i.inhparent = t.relid
+    ),
+
+    -- Everything with a foreign table below it: PostgreSQL fails a write through such a parent to the foreign table
+    -- if a trigger there asks for transition tables, so its triggers must do without.
+    above_foreign (relid) AS (
+        SELECT i.inhparent
+        FROM tree AS t
+        INNER JOIN pg_class AS c ON c.oid = t.relid AND c.relkind = 'f'
+        INNER JOIN pg_inherits AS i ON i.inhrelid = t.relid
+        UNION
+        SELECT i.inhparent
+        FROM above_foreign AS a
+        INNER JOIN pg_inherits AS i ON i.inhrelid = a.relid
+    ),
+
+    -- What a subscription writes to: the tables it names, and the partitions to which it routes their rows. Its
+    -- worker fires row-level triggers only (and statement triggers for TRUNCATE).
+    replicated (relid) AS (
+        SELECT s.srrelid FROM pg_subscription_rel AS s
+        UNION
+        SELECT i.inhrelid
+        FROM replicated AS r
+        INNER JOIN pg_inherits AS i ON i.inhparent = r.relid
+    ),
+
+    members AS (
+        SELECT
+            c.oid AS relid,
+            format('%I.%I', n.nspname, c.relname) AS table_name,
+            NOT EXISTS (SELECT FROM above_foreign AS a WHERE a.relid = c.oid) AS sees_rows,
+            c.relkind = 'r' AND EXISTS (SELECT FROM replicated AS r WHERE r.relid = c.oid) AS is_replicated
+        FROM tree AS t
+        INNER JOIN pg_class AS c ON c.oid = t.relid AND c.relkind IN ('r', 'p')
+        INNER JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    ),
+
+    wanted AS (
+        SELECT
+            m.relid,
+            m.table_name,
+            w.trigger_name,
+            w.operations,
+            w.level,
+            w.referencing IS NOT NULL AND m.sees_rows AS sees_rows,
+            CASE WHEN w.referencing IS NOT NULL AND m.sees_rows THEN w.referencing ELSE '' END AS referencing,
+            CASE WHEN m.sees_rows THEN 'afresh.watch' ELSE 'afresh.watch without rows' END AS marker,
+            w.enabled
+        FROM members AS m
+        INNER JOIN (
+            VALUES
+            ('afresh_insert'::name, ARRAY['INSERT'], 'statement', 'REFERENCING NEW TABLE AS afresh_new ', 'A'::"char"),
+            (
+                'afresh_update', ARRAY['UPDATE'], 'statement',
+                'REFERENCING OLD TABLE AS afresh_old NEW TABLE AS afresh_new ', 'A'
+            ),
+            ('afresh_delete', ARRAY['DELETE'], 'statement', 'REFERENCING OLD TABLE AS afresh_old ', 'A'),
+            ('afresh_truncate', ARRAY['TRUNCATE'], 'statement', NULL, 'A'),
+            -- In replication only: elsewhere the statement triggers have told already.
+            ('afresh_replicated', ARRAY['INSERT', 'UPDATE', 'DELETE'], 'row', NULL, 'R')
+        ) AS w (trigger_name, operations, level, referencing, enabled)
+            ON w.level = 'statement' OR m.is_replicated
+    )
+
+    SELECT
+        w.relid,
+        w.trigger_name,
+        CASE WHEN t.target IS NULL THEN 'absent' WHEN f.as_wanted THEN 'disabled' ELSE 'different' END,
+        format(
+            'CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %sFOR EACH %s EXECUTE FUNCTION public.notify_event_refresh(%s)',
+            w.trigger_name,
+            array_to_string(w.operations, ' OR '),
+            w.table_name,
+            w.referencing,
+            w.level,
+            (
+                SELECT string_agg(quote_literal(a.argument), ', ' ORDER BY a.n)
+                FROM unnest(w.marker || missing_triggers.keys) WITH ORDINALITY AS a (argument, n)
+            )
+        ),
+        format(
+            'ALTER TABLE ONLY %s ENABLE %s TRIGGER %I',
+            w.table_name,
+            CASE w.enabled WHEN 'A' THEN 'ALWAYS' ELSE 'REPLICA' END,
+            w.trigger_name
+        )
+    FROM wanted AS w
+    LEFT JOIN afresh.triggers AS t ON t.target = w.relid AND t.trigger_name = w.trigger_name AND t.by_watch
+    CROSS JOIN LATERAL (
+        SELECT
+            t.keys = missing_triggers.keys
+            AND t.operations = w.operations
+            AND t.level = w.level
+            AND t.sees_rows = w.sees_rows
+            AND t.unconditional AS as_wanted
+    ) AS f
+    WHERE NOT coalesce(f.as_wanted AND t.enabled = w.enabled, false)
+    -- The parent first, as PostgreSQL itself locks a tree.
+    ORDER BY w.relid <> missing_triggers.target, w.relid, w.trigger_name
+$function$;
+
+COMMENT ON FUNCTION afresh.missing_triggers(regclass, text []) IS
+    'The triggers that a watch with these keys wants on this table and its partitions or inheritance children, and that are absent, different or disabled, with the statements that mend it.';
+
+GRANT EXECUTE ON FUNCTION afresh.missing_triggers(regclass, text []) TO public;
+
+-- migrate: rollback
+
+DROP FUNCTION afresh.missing_triggers(regclass, text []);
