@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+
 from afresh_notifier import migrate, packs
 from afresh_notifier.embedded import EmbeddedServer
 

@@ -35,6 +35,9 @@ RETRY_FIRST, RETRY_MAX = 0.1, 10.0
 #: How long a handshake may take, and how often the server is pinged, in seconds.
 CONNECT_TIMEOUT, HEARTBEAT = 5.0, 15.0
 
+#: The one subscription that a connection holds.
+SUBSCRIPTION = "1"
+
 #: Refusals that another try would not change.
 _FINAL = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 426: "upgrade_required"}
 
@@ -87,7 +90,7 @@ async def listen(
                         max_msg_size=0,
                         timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
                     )
-                    await socket.send_str(encode(Subscribe(id="1", patterns=wanted, since=since)).decode())
+                    await socket.send_str(encode(Subscribe(id=SUBSCRIPTION, patterns=wanted, since=since)).decode())
                 async with socket:
                     async for event, position in _events(socket, since):
                         since, failures = position, 0
@@ -131,7 +134,7 @@ async def _events(
                 if epoch and since is not None and since.epoch == epoch:
                     since = Position(epoch=epoch, offset=max(since.offset, message.offset))
                 yield message, since
-            case Error() if message.code == "forbidden":
+            case Error() if message.code == "forbidden" or message.id == SUBSCRIPTION:
                 raise SubscriptionRefused(message.code, message.message)
             case _:
                 pass

@@ -12,7 +12,7 @@ class CacheError(Exception):
     """The base of all errors here."""
 
 
-class BadMessage(CacheError):
+class BadMessage(CacheError, ValueError):
     """A frame that is no message; ``parseable`` is False where it was not even a JSON object."""
 
     def __init__(self, problem: str, *, parseable: bool, message_id: str | None = None) -> None:

@@ -19,14 +19,15 @@ from aiohttp import web
 from afresh_notifier import database, packs
 from afresh_notifier.board import Board
 from afresh_notifier.consumer import Consumer
+from afresh_notifier.doctor import views
 from afresh_notifier.errors import ServeError
-from afresh_notifier.http import Api, allow_origin
+from afresh_notifier.http import Api
 from afresh_notifier.hub import Hub
 from afresh_notifier.invalidation import InvalidationLog
 from afresh_notifier.listener import Inbox, Listener
 from afresh_notifier.logs import Log
 from afresh_notifier.metrics import Metrics
-from afresh_notifier.observations import Observe, Serving, Stopping, fan_out
+from afresh_notifier.observations import Observe, Serving, Stopping, Warned, fan_out
 from afresh_notifier.refresher import Refresher
 from afresh_notifier.settings import Settings
 
@@ -101,6 +102,7 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
             consuming = group.create_task(consumer.run(), name="consumer")
             refreshing = group.create_task(refresher.run(), name="refresher")
             telling = group.create_task(hub.run(), name="hub")
+            inspecting = group.create_task(_inspect(settings, board, refresher, observe), name="inspection")
             observe(Serving(url=url))
             yield Service(url, refresher, hub, board)
             observe(Stopping(reason="asked to"))
@@ -112,18 +114,26 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
                     await consuming
                     await refresher.drain()
                     await hub.drain()
-            for task in (consuming, refreshing, telling):
+            for task in (consuming, refreshing, telling, inspecting):
                 task.cancel()
             await api.goodbye(GOODBYE)
+
+
+async def _inspect(settings: Settings, board: Board, refresher: Refresher, observe: Observe) -> None:
+    """Say once, when the views are known, what is wrong with them; it delays nothing, and its failure stops nothing."""
+    await board.planned.wait()
+    with contextlib.suppress(*database.TRANSIENT):
+        async with database.connection(settings.database, name="afresh inspection") as connection:
+            for finding in await views.examine(connection, refresher.plan):
+                if finding.level != "ok":
+                    observe(Warned(about=finding.about, what=finding.what, to_do=finding.to_do))
 
 
 @asynccontextmanager
 async def _http(settings: Settings, api: Api) -> AsyncIterator[str]:
     """The HTTP server; yields its address. Raises `ServeError`."""
-    application = api.application()
-    application.on_response_prepare.append(allow_origin)
     runner = web.AppRunner(
-        application, access_log=None, handle_signals=False, handler_cancellation=True, shutdown_timeout=GOODBYE
+        api.application(), access_log=None, handle_signals=False, handler_cancellation=True, shutdown_timeout=GOODBYE
     )
     await runner.setup()
     host, port = settings.server.host, settings.server.port

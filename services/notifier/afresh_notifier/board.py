@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -40,7 +41,7 @@ class Board:
         self.views: dict[str, ViewState] = {}
         self.ignored: tuple[SettingIgnored, ...] = ()
         #: Whether the catalogue was read at least once: before that it is not known what there is to refresh.
-        self.planned = False
+        self.planned = asyncio.Event()
         self.listening = False
         self.why_not_listening = "the listening connection is not there yet"
 
@@ -56,7 +57,7 @@ class Board:
             case CatalogueRead(catalogue=catalogue, ignored=ignored):
                 self.views = {name: self.views.get(name, ViewState()) for name in catalogue.views}
                 self.ignored = ignored
-                self.planned = True
+                self.planned.set()
             case RefreshStarted(view=view):
                 self._state(view).refreshing = True
             case RefreshPostponed(view=view):

@@ -67,7 +67,7 @@ class Consumer:
         self._resync = resync
         self._observe = observe
         self._ignored: tuple[SettingIgnored, ...] = ()
-        self._event_trigger = False
+        self._poll = True
         #: Tables that were heard of and that the newest plan still does not know: not looked for again and again.
         self._strangers: frozenset[str] = frozenset()
         self._started = False
@@ -75,7 +75,7 @@ class Consumer:
     async def run(self) -> None:
         """Consume until the inbox is closed and empty. Cancelled, it loses what it had taken: that is a stop at once."""
         while True:
-            poll = None if self._event_trigger else self._settings.database.catalogue_poll
+            poll = self._settings.database.catalogue_poll if self._poll else None
             try:
                 async with asyncio.timeout(poll):
                     heard = await self._inbox.take()
@@ -148,13 +148,14 @@ class Consumer:
             try:
                 async with self._pool.acquire(timeout=self._settings.database.connect_timeout) as connection:
                     facts = await database.facts(connection)
+                    extended = await _extend_watches(connection)
                     reading = await planning.read(connection, self._settings, self._packs)
             except database.TRANSIENT as error:
                 self._observe(CatalogueFailed(problem=str(error) or type(error).__name__, retry_in=wait))
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, RETRY_MAX)
                 continue
-            self._event_trigger = facts.event_trigger
+            self._poll = not (facts.event_trigger and extended)
             catalogue = reading.plan.patterns.catalogue
             suspects = catalogue.suspects(self._refresher.plan.patterns.catalogue)
             self._refresher.replace(reading.plan, suspects, datetime.now(UTC))
@@ -171,3 +172,16 @@ class Consumer:
                 for problem in reading.ignored:
                     self._observe(problem)
             return
+
+
+async def _extend_watches(connection: database.Connection) -> bool:
+    """Watch the partitions that came without a trigger's having seen it, before the plan is read: what was written to
+    them so far is covered by the refresh that their being new causes. False where that must be tried again: a lock was
+    not to be had at once, the role may not, or a trigger is in the way (`afresh doctor` says which watch is incomplete)."""
+    try:
+        async with connection.transaction():
+            await connection.execute(query("refresh_limits"), "10s", "500ms")
+            await connection.execute(query("extend_watches"))
+    except asyncpg.PostgresError:
+        return False
+    return True

@@ -8,6 +8,7 @@ formats that do not depend on the role.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,8 +25,16 @@ Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 #: The oldest PostgreSQL that is supported, as `server_version_num` says it.
 OLDEST = 140_000
 
-#: What a connection may raise when the server or the network refuses: worth another try later.
-TRANSIENT = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseError)
+#: What a connection may raise when the server or the network refuses: worth another try later. An `InternalClientError`
+#: is what asyncpg raises on a connection that the server has just ended, before it has noticed its end.
+TRANSIENT = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    DatabaseError,
+)
 
 _SESSION = {
     "search_path": "public",
@@ -80,6 +89,9 @@ async def connection(
 async def pool(settings: DatabaseSettings, *, size: int) -> AsyncIterator[asyncpg.Pool]:
     """A pool of at most ``size`` connections, opened as they are needed; dead ones are replaced.
 
+    A connection is given back as it is: whatever we set, we set for a transaction, and a reset would cost every use
+    another round trip, and hang where the server does.
+
     Left by an error or a cancellation it does not wait for connections in use, it cuts them.
     """
     async with _explained(settings):
@@ -88,16 +100,20 @@ async def pool(settings: DatabaseSettings, *, size: int) -> AsyncIterator[asyncp
             min_size=0,
             max_size=size,
             timeout=settings.connect_timeout,
+            reset=_nothing,
             server_settings={**_SESSION, "application_name": "afresh"},
         )
         await made
     try:
         yield made
-        await asyncio.wait_for(made.close(), settings.connect_timeout)
-    except TimeoutError:
-        pass  # the server does not answer a goodbye; what follows does not ask it
+        with contextlib.suppress(*TRANSIENT):  # the server may not answer a goodbye; what follows does not ask it
+            await asyncio.wait_for(made.close(), settings.connect_timeout)
     finally:
         made.terminate()
+
+
+async def _nothing(_connection: object) -> None:
+    """What is done to a connection that comes back to the pool."""
 
 
 async def facts(connection: Connection) -> ServerFacts:
@@ -137,6 +153,11 @@ async def _explained(settings: DatabaseSettings) -> AsyncIterator[None]:
         raise WrongDatabase(str(error), hint="create it, or correct the name at the end of database.dsn") from error
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise Unreachable(f"PostgreSQL refuses us: {error}", hint="correct the user or the password") from error
+    except asyncpg.ProtocolViolationError as error:
+        raise WrongDatabase(
+            f"what answers is not PostgreSQL itself, a pooler perhaps: {error}",
+            hint="let database.dsn name PostgreSQL itself; the application may go on using the pooler",
+        ) from error
     except (asyncpg.ClientConfigurationError, ValueError) as error:
         raise WrongDatabase(
             f"database.dsn cannot be read: {error}", hint="write postgresql://user:password@host:5432/name"
@@ -146,7 +167,7 @@ async def _explained(settings: DatabaseSettings) -> AsyncIterator[None]:
             f"PostgreSQL did not answer within {settings.connect_timeout:g} s",
             hint="check the address and the firewall, or raise database.connect_timeout",
         ) from error
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         raise Unreachable(
             f"PostgreSQL cannot be reached: {error}", hint="check that it runs, and the address in database.dsn"
         ) from error

@@ -67,12 +67,16 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One refresh of ``view``, in flight since ``started``; the holder owns ``dirt``, some of it since ``dirty_since``."""
+    """One refresh of ``view``, in flight since ``started``; the holder owns ``dirt``, some of it since ``dirty_since``.
+
+    ``demanded``: somebody waits for it.
+    """
 
     view: str
     dirt: Dirt
     started: float
     dirty_since: float
+    demanded: bool = False
 
 
 @dataclass(slots=True)
@@ -85,7 +89,7 @@ class _State:
     changed_at: float = 0.0
     #: The first change came after idle time: no debounce.
     leading: bool = False
-    #: Somebody asked by hand: no debounce, no load limit, no backoff.
+    #: Somebody asked by hand: no debounce, no load limit, and no backoff but the short one of a view that is locked.
     demanded: bool = False
     #: The refresh in flight.
     run: Run | None = None
@@ -103,7 +107,7 @@ class _State:
         if self.run is not None or self.broken:
             return math.inf
         if self.demanded:
-            return -math.inf
+            return self.retry_at if self.waits else -math.inf
         if self.dirt is None:
             wanted = math.inf if self.timing.every is None else self.refreshed_at + self.timing.every
         elif self.leading:
@@ -148,7 +152,7 @@ class Debouncer:
         """Somebody wants ``view`` refreshed now, whatever the pace; a broken one is tried again."""
         self.dirty(view, dirt, now)
         state = self._states[view]
-        state.demanded, state.broken = True, False
+        state.demanded, state.broken, state.retry_at = True, False, -math.inf
 
     def mend(self, view: str) -> None:
         """Whatever made ``view`` broken may be gone: try it again at its next turn, without backoff."""
@@ -187,6 +191,7 @@ class Debouncer:
             dirt=state.dirt or Dirt(heard_at=heard_at, keys=None),
             started=now,
             dirty_since=state.dirty_since if state.dirt is not None else now,
+            demanded=state.demanded,
         )
         state.dirt, state.demanded, state.leading = None, False, False
         state.run = run
@@ -204,13 +209,15 @@ class Debouncer:
     def fail(self, run: Run, now: float, *, broken: bool = False) -> int:
         """It did not happen: the dirt is put back, to be tried after a backoff, or, if ``broken``, after `mend`.
 
-        Returns how many times in a row it has failed.
+        Who demanded a refresh while this one ran has his try all the same, so that he gets an answer. Returns how many
+        times in a row it has failed.
         """
         state = self._current(run)
         if state is None:
             return 0
         state.failures += 1
-        state.broken = broken
+        state.broken = broken and not state.demanded
+        state.waits = 0
         self._put_back(state, run, now)
         self._end(state, run, now)
         backoff = min(state.timing.retry_first * 2 ** min(state.failures - 1, 30), state.timing.retry_max)
@@ -218,23 +225,52 @@ class Debouncer:
         return state.failures
 
     def busy(self, run: Run, now: float) -> None:
-        """Somebody else holds the view: the dirt is put back, to be tried soon; this is no failure, and cost nothing."""
+        """Somebody else holds the view: the dirt is put back, to be tried soon; this is no failure, and cost nothing.
+
+        A demand is put back with it: whoever waits for it does not wait for the load limit too.
+        """
         state = self._current(run)
         if state is not None:
             self._put_back(state, run, now)
+            state.demanded = state.demanded or run.demanded
             state.run = None
             wait = min(BUSY_FIRST * 2 ** min(state.waits, 10), BUSY_MAX)
             state.waits += 1
             state.retry_at = now + wait * self._random.uniform(0.5, 1.0)
 
+    def rested(self, now: float) -> bool:
+        """Whether every view shows all there is and would act on a change at once."""
+        return all(
+            state.run is None
+            and state.dirt is None
+            and now >= state.load_floor
+            and now - state.active_at >= state.timing.debounce
+            for state in self._states.values()
+        )
+
     def idle(self) -> bool:
-        """Whether no refresh is in flight and none was demanded that has not started."""
-        return all(state.run is None and not state.demanded for state in self._states.values())
+        """Whether no refresh is in flight, and none was demanded that has not been tried."""
+        return all(
+            state.run is None and (not state.demanded or state.waits > 0 or state.broken)
+            for state in self._states.values()
+        )
 
     def pending(self, view: str) -> bool:
         """Whether ``view`` has dirt that no refresh has taken yet."""
         state = self._states.get(view)
         return state is not None and state.dirt is not None
+
+    def outstanding(self) -> Dirt | None:
+        """All that was heard and that some view does not show yet, in one; None where there is nothing."""
+        found: Dirt | None = None
+        for state in self._states.values():
+            for dirt in (state.dirt, state.run.dirt if state.run is not None else None):
+                if dirt is None:
+                    continue
+                if found is None:
+                    found = Dirt(tables=set(), keys=set(), heard_at=dirt.heard_at)
+                found.merge(dirt)
+        return found
 
     def stale_for(self, view: str, now: float) -> float:
         """For how many seconds ``view`` has lacked a change that was heard; 0 where it shows all."""

@@ -54,10 +54,13 @@ class Api:
         self._metrics = metrics
         self._observe = observe
         self._sockets: set[web.WebSocketResponse] = set()
+        #: Streams that are open or being opened.
+        self._streams = 0
 
     def application(self) -> web.Application:
         """The aiohttp application."""
         application = web.Application(middlewares=[self._origins, problems])
+        application.on_response_prepare.append(self._before_headers)
         application.add_routes(
             [
                 web.get("/", self.dashboard),
@@ -174,13 +177,15 @@ class Api:
                 task.cancel()
 
     async def _stream(self, kind: str, serve: Callable[[], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
-        if self._hub.clients >= self._settings.max_clients:
+        if self._streams >= self._settings.max_clients:
             text = f"{self._settings.max_clients} clients are connected, which is all that server.max_clients allows"
             return problem(503, "too_many_clients", text)
+        self._streams += 1
         self._observe(ClientJoined(kind=kind))
         try:
             return await serve()
         finally:
+            self._streams -= 1
             self._observe(ClientLeft(kind=kind))
 
     async def _refresh(self, name: str) -> dict[str, Any]:
@@ -195,7 +200,7 @@ class Api:
     def _reasons(self) -> list[str]:
         board = self._board
         reasons = [] if board.listening else [f"not listening: {board.why_not_listening}"]
-        reasons += [] if board.planned else ["the catalogue was not read yet"]
+        reasons += [] if board.planned.is_set() else ["the catalogue was not read yet"]
         reasons += [f"{view} is broken: {state.problem}" for view, state in board.views.items() if state.broken]
         reasons += [one.problem for one in board.ignored]
         return reasons
@@ -225,35 +230,45 @@ class Api:
 
     @web.middleware
     async def _origins(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Keeps pages of other origins out, unless they are named, and lets those that are read the answers."""
-        origin = request.headers.get("Origin")
-        if origin is None or urlsplit(origin).netloc == request.host:
+        """Keeps pages of other origins out, unless they are named."""
+        origin = _foreign_origin(request)
+        if origin is None:
             return await handler(request)
-        allowed = self._settings.origins
-        if "*" not in allowed and origin not in allowed:
+        if not self._allows(origin):
             return problem(403, "origin_refused", f"pages of {origin} may not connect; add it to server.origins")
-        request["allowed_origin"] = origin
         if request.method == "OPTIONS":
-            response: web.StreamResponse = web.Response(status=204)
-        else:
-            response = await handler(request)
-        if not response.prepared:
-            _allow(response, origin)
-        return response
+            return web.Response(status=204)
+        return await handler(request)
+
+    async def _before_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        """A signal: headers that must be on a response before it begins, as a stream's or a file's."""
+        if request.path.startswith("/static/"):
+            response.headers["Cache-Control"] = (
+                "no-cache"  # a page and its scripts are of one version, or asked for anew
+            )
+        origin = _foreign_origin(request)
+        if origin is not None and self._allows(origin):  # it may read the answer
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Allow-Methods"] = "GET, POST"
+            response.headers["Access-Control-Allow-Headers"] = "Last-Event-ID, Content-Type"
+            response.headers["Vary"] = "Origin"
+
+    def _allows(self, origin: str) -> bool:
+        return "*" in self._settings.origins or origin in self._settings.origins
 
 
-async def allow_origin(request: web.Request, response: web.StreamResponse) -> None:
-    """A signal for streams, whose headers leave before the middleware sees the response again."""
-    origin = request.get("allowed_origin")
-    if origin is not None:
-        _allow(response, origin)
+def _foreign_origin(request: web.Request) -> str | None:
+    """The origin of the page that asks, where that is not ours; None for programs too, which send none."""
+    origin = request.headers.get("Origin")
+    return None if origin is None or _host(origin) == request.host else origin
 
 
-def _allow(response: web.StreamResponse, origin: str) -> None:
-    response.headers["Access-Control-Allow-Origin"] = origin
-    response.headers["Access-Control-Allow-Methods"] = "GET, POST"
-    response.headers["Access-Control-Allow-Headers"] = "Last-Event-ID, Content-Type"
-    response.headers["Vary"] = "Origin"
+def _host(origin: str) -> str | None:
+    """The host and port of an origin; None for one that is none, such as `null`, which a page without an origin sends."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
 
 
 def _json(value: object) -> web.Response:

@@ -8,6 +8,9 @@ patterns) and carries the highest offset in it. A subscriber who does not read h
 merged invalidation, bounded by `MAX_WAITING` patterns, past which it is one resync; the bytes in his socket's buffer are
 bounded by `buffer`. Each message is encoded once for all who hear the same.
 
+A resync has its place in the log like an invalidation: who stands before it, connected or not, cannot be told what he
+missed and is told to drop everything.
+
 Concurrency. `publish`, `resync`, `join` and `leave` are synchronous. `run` is one task: it takes the batch that has
 gathered and advances `head` in one step, then writes, yielding every hundred subscribers. Who joins during that gets
 the log up to `head` from his `join`, and what is published later from the next batch; nothing is told twice or missed.
@@ -17,6 +20,7 @@ The write itself never waits: a transport's buffer is asked for its size before 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -85,7 +89,7 @@ class _Flush:
     frames: dict[tuple[object, int, Interest], bytes] = field(default_factory=dict)
     written: int = 0
     lagging: int = 0
-    overflowed: int = 0
+    resynced: Counter[ResyncReason] = field(default_factory=Counter)
 
 
 class Hub:
@@ -106,7 +110,8 @@ class Hub:
         self._buffer = buffer
         self._position_interval = position_interval
         self._head = 0
-        self._resync: ResyncReason | None = None
+        #: The newest resync: its offset, and why.
+        self._resynced: tuple[int, ResyncReason] = (0, "restart")
         self._subscribers: set[Subscriber] = set()
         self._filled = asyncio.Event()
 
@@ -114,6 +119,11 @@ class Hub:
     def position(self) -> Position:
         """The log's identity, and the offset up to which it has been flushed."""
         return Position(epoch=self._log.epoch, offset=self._head)
+
+    @property
+    def newest(self) -> int:
+        """The newest offset that was published, flushed or not."""
+        return self._log.last
 
     @property
     def clients(self) -> int:
@@ -131,8 +141,8 @@ class Hub:
         self._filled.set()
 
     def resync(self, reason: ResyncReason) -> None:
-        """Tell everybody to drop everything."""
-        self._resync = reason
+        """Tell everybody to drop everything; who comes back from before it is told so too."""
+        self._resynced = (self._log.break_off(_clock()), reason)
         self._filled.set()
 
     def join(self, subscriber: Subscriber) -> None:
@@ -145,8 +155,16 @@ class Hub:
         self._subscribers.discard(subscriber)
 
     def listen(self, subscriber: Subscriber, interest: Interest) -> None:
-        """From now on ``subscriber`` hears ``interest``; what he was to hear before is on its way to him first."""
-        self._bring(subscriber, _Flush(head=self._head))
+        """From now on ``subscriber`` hears ``interest``; what he was to hear before is on its way to him first.
+
+        What waits for him is written even if he does not read: he is about to be answered with the offset at which he now
+        stands, and whoever resumes from there must have been told what was before it.
+        """
+        flush = _Flush(head=self._head)
+        self._bring(subscriber, flush)
+        if subscriber.lagging and not subscriber.transport.is_closing():
+            self._write_waiting(subscriber)
+        self._report(flush)
         subscriber.interest = interest
 
     def missed(self, since: Position, interest: Interest) -> Invalidation | ResyncReason | None:
@@ -157,7 +175,7 @@ class Hub:
         try:
             return self._heard(since.offset, self._head, interest)
         except LookupError:
-            return "expired"
+            return self._why(since.offset, "expired")
 
     async def run(self) -> None:
         """Flush what is published, until cancelled; what was not flushed then stays in the log."""
@@ -181,18 +199,11 @@ class Hub:
         """Write what has been published since the last flush, and what waits for those who read again."""
         self._head = self._log.last
         flush = _Flush(head=self._head)
-        reason, self._resync = self._resync, None
-        subscribers = list(self._subscribers)
-        for number, subscriber in enumerate(subscribers, 1):
-            if reason is not None:
-                _owe_resync(subscriber, reason)
+        for number, subscriber in enumerate(list(self._subscribers), 1):
             self._bring(subscriber, flush)
             if number % BURST == 0:
                 await asyncio.sleep(0)
-        if reason is not None and subscribers:
-            self._observe(ClientResynced(reason=reason, count=len(subscribers)))
-        if flush.overflowed:
-            self._observe(ClientResynced(reason="overflow", count=flush.overflowed))
+        self._report(flush)
         if flush.written or flush.lagging:
             self._observe(Delivered(clients=flush.written, lagging=flush.lagging))
 
@@ -222,7 +233,7 @@ class Hub:
                 news = self._heard(subscriber.offset, flush.head, subscriber.interest)
             except LookupError:  # the log is shorter than what he has not heard
                 news = None
-                _owe_resync(subscriber, "overflow")
+                _owe_resync(subscriber, self._why(subscriber.offset, "overflow"), flush)
             else:
                 flush.messages[key] = news
         subscriber.offset = max(subscriber.offset, flush.head)
@@ -243,8 +254,7 @@ class Hub:
         if news is not None:
             subscriber.waiting = news if subscriber.waiting is None else subscriber.waiting.merge(news)
             if len(subscriber.waiting.patterns) > MAX_WAITING:
-                _owe_resync(subscriber, "overflow")
-                flush.overflowed += 1
+                _owe_resync(subscriber, "overflow", flush)
         if room:
             self._write_waiting(subscriber)
             flush.written += 1
@@ -260,6 +270,15 @@ class Hub:
         if entries is None:
             raise LookupError(after)
         return merge_all(cut for entry in entries if (cut := _for(entry, interest)) is not None)
+
+    def _why(self, after: int, otherwise: ResyncReason) -> ResyncReason:
+        """Why somebody who stands at ``after`` cannot be told what he missed."""
+        offset, reason = self._resynced
+        return reason if after < offset else otherwise
+
+    def _report(self, flush: _Flush) -> None:
+        for reason, count in flush.resynced.items():
+            self._observe(ClientResynced(reason=reason, count=count))
 
     def _write_waiting(self, subscriber: Subscriber) -> None:
         message: ServerMessage
@@ -295,9 +314,10 @@ def _cut(patterns: Iterable[str], interest: Interest) -> tuple[str, ...]:
     return tuple(pattern for pattern in patterns if any(hears(subscription, pattern) for subscription in interest))
 
 
-def _owe_resync(subscriber: Subscriber, reason: ResyncReason) -> None:
+def _owe_resync(subscriber: Subscriber, reason: ResyncReason, flush: _Flush) -> None:
     if subscriber.interest is None or subscriber.interest:
         subscriber.waiting, subscriber.resync = None, reason
+        flush.resynced[reason] += 1
 
 
 def _for(invalidation: Invalidation, interest: Interest) -> Invalidation | None:

@@ -71,7 +71,8 @@ class InvalidationLog:
     def __init__(self, *, epoch: str, max_entries: int, max_age: float) -> None:
         self.epoch = epoch
         self._max_age = max_age
-        self._entries: deque[tuple[float, Invalidation]] = deque(maxlen=max_entries)
+        #: When, which offset, and what; None for a stretch of which nothing is known.
+        self._entries: deque[tuple[float, int, Invalidation | None]] = deque(maxlen=max_entries)
         self._last = 0
 
     @property
@@ -90,26 +91,37 @@ class InvalidationLog:
             lsn=invalidation.lsn,
             at=invalidation.at,
         )
-        self._entries.append((now, numbered))
-        while self._entries and self._entries[0][0] < now - self._max_age:
-            self._entries.popleft()
+        self._remember(now, numbered)
         return numbered
+
+    def break_off(self, now: float) -> int:
+        """Take an offset for a stretch of which nothing is known; who stands before it cannot be told what he missed."""
+        self._last += 1
+        self._remember(now, None)
+        return self._last
 
     def between(self, after: int, upto: int) -> list[Invalidation] | None:
         """The invalidations with offsets in (``after``, ``upto``]; None where some of them are forgotten or unknown."""
         if after > self._last:
             return None
-        oldest = self._entries[0][1].offset if self._entries else self._last + 1
+        oldest = self._entries[0][1] if self._entries else self._last + 1
         if after + 1 < oldest and after < upto:
             return None
         found = []
-        for _, entry in reversed(self._entries):  # who asks is mostly just behind
-            if entry.offset <= after:
+        for _, offset, entry in reversed(self._entries):  # who asks is mostly just behind
+            if offset <= after:
                 break
-            if entry.offset <= upto:
+            if offset <= upto:
+                if entry is None:
+                    return None
                 found.append(entry)
         found.reverse()
         return found
+
+    def _remember(self, now: float, entry: Invalidation | None) -> None:
+        self._entries.append((now, self._last, entry))
+        while self._entries and self._entries[0][0] < now - self._max_age:
+            self._entries.popleft()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,9 +137,8 @@ class PatternMap:
         awaited = self._awaited(table, healthy)
         return fill_all((t for t in self.tables.get(table, ()) if t.text not in awaited), keys)
 
-    def owed(self, lost: Collection[str], tables: Iterable[str], keys: Keys, healthy: Collection[str]) -> list[str]:
-        """The patterns of ``tables`` that waited for the views ``lost``, and that no ``healthy`` view will send either."""
-        named = {template.text for view in lost for template in self.views.get(view, ())}
+    def owed(self, named: Collection[str], tables: Iterable[str], keys: Keys, healthy: Collection[str]) -> list[str]:
+        """The patterns of ``tables`` that waited for views which ``named`` them, and that no ``healthy`` view will send."""
         patterns: dict[str, None] = {}
         for table in tables:
             awaited = self._awaited(table, healthy)

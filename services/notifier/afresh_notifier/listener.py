@@ -123,7 +123,7 @@ class Listener:
                 if not await connection.fetchval(query("still_listening"), connection.get_server_pid(), CHANNEL):
                     raise WrongDatabase(
                         "the connection does not keep its session: there is a transaction pooler in between",
-                        hint="let database.dsn name PostgreSQL itself, or a pooler in session mode",
+                        hint="let database.dsn name PostgreSQL itself",
                     )
         except BaseException:
             connection.terminate()
@@ -151,7 +151,7 @@ class Listener:
                         kept = await connection.fetchval(query("still_listening"), connection.get_server_pid(), CHANNEL)
                 except TimeoutError:
                     return f"the listening connection did not answer within {self._settings.probe_timeout:g} s"
-                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                except database.TRANSIENT as error:
                     return f"the listening connection failed: {error}"
                 if not kept:
                     return "the listening connection listens no more"

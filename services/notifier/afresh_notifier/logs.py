@@ -32,6 +32,7 @@ from afresh_notifier.observations import (
     Serving,
     SettingIgnored,
     Stopping,
+    Warned,
 )
 
 #: How each observation is called in the log, and how much it matters.
@@ -54,6 +55,7 @@ EVENTS: dict[type[Observation], tuple[int, str]] = {
     ClientLeft: (logging.DEBUG, "client left"),
     ClientResynced: (logging.INFO, "clients resynced"),
     Delivered: (logging.DEBUG, "delivered"),
+    Warned: (logging.WARNING, "look at this"),
     Serving: (logging.INFO, "serving"),
     Stopping: (logging.INFO, "stopping"),
 }

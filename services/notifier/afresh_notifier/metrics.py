@@ -53,7 +53,7 @@ class Metrics:
             registry=r,
         )
         self._invalidations = Counter("afresh_invalidations", "Invalidations put into the log", registry=r)
-        self._offset = Gauge("afresh_offset", "The newest offset of the invalidation log", registry=r)
+        self._offset = Gauge("afresh_offset", "The offset of the newest invalidation", registry=r)
         self._clients = Gauge("afresh_clients", "Clients connected", ["kind"], registry=r)
         self._resyncs = Counter("afresh_client_resyncs", "Clients told to drop everything", ["reason"], registry=r)
         self._delivered = Counter("afresh_deliveries", "Messages written to clients", registry=r)

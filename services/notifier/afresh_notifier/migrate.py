@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +93,7 @@ async def status(connection: asyncpg.Connection, scopes: Sequence[Scope]) -> lis
     return steps
 
 
-async def up(connection: asyncpg.Connection, scopes: Sequence[Scope]) -> AsyncIterator[Step]:
+async def up(connection: asyncpg.Connection, scopes: Sequence[Scope]) -> AsyncGenerator[Step, None]:
     """Apply what is missing, scope by scope, yielding each step when it is done.
 
     Raises `MigrationError`. Cancelling rolls the migration in progress back.
@@ -113,7 +113,7 @@ async def up(connection: asyncpg.Connection, scopes: Sequence[Scope]) -> AsyncIt
                     yield Step(scope=scope.name, migration=migration.id, title=migration.__doc__, applied=True)
 
 
-async def down(connection: asyncpg.Connection, scopes: Sequence[Scope]) -> AsyncIterator[Step]:
+async def down(connection: asyncpg.Connection, scopes: Sequence[Scope]) -> AsyncGenerator[Step, None]:
     """Take back all that is applied, in the opposite order, yielding each step when it is done.
 
     Raises `MigrationError`. Cancelling rolls the migration in progress back.

@@ -163,6 +163,15 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Warned:
+    """A look at the views at the start found something that will bite; ``to_do`` is the way out."""
+
+    about: str
+    what: str
+    to_do: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
     """HTTP is up."""
 
@@ -195,6 +204,7 @@ Observation = (
     | ClientLeft
     | ClientResynced
     | Delivered
+    | Warned
     | Serving
     | Stopping
 )

@@ -61,12 +61,13 @@ def find_all(names: Iterable[str]) -> list[InstalledPack]:
     """These packs and what they require, each once, what is required first. Raises `PackError` or `SettingsError`."""
     found: dict[str, InstalledPack] = {}
 
-    def visit(name: str, trail: tuple[str, ...]) -> None:
-        if name in trail:
-            raise PackError(f"packs require each other in a circle: {' → '.join((*trail, name))}")
+    def visit(name: str, trail: tuple[Path, ...]) -> None:
         pack = find(name)
+        trail = (*trail, pack.folder.resolve())
+        if trail[-1] in trail[:-1]:
+            raise PackError(f"packs require each other in a circle: {' → '.join(folder.name for folder in trail)}")
         for required in pack.settings.pack.requires:
-            visit(required, (*trail, name))
+            visit(required, trail)
         known = found.setdefault(pack.name, pack)
         if known.folder.resolve() != pack.folder.resolve():
             raise PackError(

@@ -23,7 +23,8 @@ def problem(status: int, code: str, detail: str, **more: Any) -> web.Response:
         "title": titles.get(status, "Error"),
         "status": status,
         "code": code,
-        "detail": detail,
+        # It may repeat bytes of the request that are no text.
+        "detail": detail.encode("utf-8", "backslashreplace").decode(),
     }
     return web.Response(status=status, body=orjson.dumps({**body, **more}), content_type="application/problem+json")
 
@@ -37,7 +38,9 @@ async def middleware(
         return await handler(request)
     except BadRequest as error:
         return problem(400, "bad_request", error.problem)
-    except web.HTTPNotFound:
+    except web.HTTPBadRequest as error:  # aiohttp's own, as for a request to /ws that asks for no WebSocket
+        return problem(400, "bad_request", " ".join((error.text or error.reason).split()))
+    except (web.HTTPNotFound, web.HTTPForbidden):  # forbidden are folders among the static files
         return problem(
             404, "no_such_page", f"there is nothing at {request.path}; GET /openapi.json lists what there is"
         )

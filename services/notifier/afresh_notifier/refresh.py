@@ -13,13 +13,16 @@ would commit old content over newer; it gives up after `lock_timeout` and is cal
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from enum import StrEnum
 
 import asyncpg
+from asyncpg.transaction import Transaction
 
+from afresh_notifier import database
 from afresh_notifier.database import Connection
-from afresh_notifier.errors import DatabaseError, RefreshBroken, RefreshBusy, RefreshFailed
+from afresh_notifier.errors import RefreshBroken, RefreshBusy, RefreshFailed
 from afresh_notifier.resources import query
 
 #: How much longer than the server's own limit, in seconds, we wait for it to keep it; then the connection is cut.
@@ -77,7 +80,7 @@ async def refresh(pool: asyncpg.Pool, view: str, oid: int, limits: Limits) -> tu
         raise RefreshFailed(
             view, f"{view} was not refreshed: {error}", hint="let the service's role own the view (see `afresh doctor`)"
         ) from error
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseError) as error:
+    except database.TRANSIENT as error:
         raise RefreshFailed(
             view, f"{view} was not refreshed: {error}", hint=getattr(error, "hint", None) or ""
         ) from error
@@ -93,14 +96,27 @@ async def _transaction(connection: Connection, view: str, oid: int, limits: Limi
             try:
                 method = await _statements(connection, view, oid, limits)
             except (asyncpg.PostgresError, RefreshBusy, RefreshBroken, RefreshFailed):
-                if not connection.is_closed():
-                    await transaction.rollback()
+                await _roll_back(connection, transaction)
                 raise
             await transaction.commit()
             return method
-    except (TimeoutError, asyncio.CancelledError):
-        connection.terminate()
+    except (TimeoutError, asyncio.CancelledError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        _cut(connection)
         raise
+
+
+async def _roll_back(connection: Connection, transaction: Transaction) -> None:
+    """Undo it; what is being reported may be the end of the connection, and then there is nothing to undo."""
+    try:
+        await transaction.rollback()
+    except database.TRANSIENT:
+        _cut(connection)
+
+
+def _cut(connection: Connection) -> None:
+    """End the connection without a word to the server."""
+    with contextlib.suppress(asyncpg.InterfaceError):  # the pool has taken back one that died by itself
+        connection.terminate()
 
 
 async def _statements(connection: Connection, view: str, oid: int, limits: Limits) -> Method:
@@ -121,8 +137,8 @@ async def _position(connection: Connection) -> int | None:
     try:
         async with asyncio.timeout(1.0):
             return int(await connection.fetchval(query("current_lsn")))
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        connection.terminate()
+    except database.TRANSIENT:
+        _cut(connection)
         return None
 
 

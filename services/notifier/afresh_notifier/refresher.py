@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -77,7 +77,11 @@ class Refresher:
         return self._plan
 
     def replace(self, plan: Plan, suspects: frozenset[str], now: datetime) -> None:
-        """Take ``plan``, and dirty the ``suspects``: views that changed their definition, or are new."""
+        """Take ``plan``, and dirty the ``suspects``: views that changed their definition, or are new.
+
+        The patterns that waited for a view which is gone go out, unless another one will send them.
+        """
+        before, waited = self._plan, self._debouncer.outstanding()
         self._plan = plan
         self._debouncer.replace(plan.timings, _clock())
         self._unhealthy &= plan.timings.keys()
@@ -85,10 +89,10 @@ class Refresher:
             self._unhealthy.discard(view)
             self._debouncer.mend(view)
         self.dirty(suspects, None, now)
+        if waited is not None:
+            self._release(before.patterns, before.timings.keys() - plan.timings.keys(), waited)
         for view in self._waiting.keys() - plan.timings.keys():
-            for future in self._waiting.pop(view):
-                if not future.done():
-                    future.set_exception(RefreshFailed(view, f"{view} was dropped"))
+            self._answer(self._waiting.pop(view), RefreshFailed(view, f"{view} was dropped"))
 
     def dirty(self, views: frozenset[str], dirt: Dirt | None, now: datetime) -> None:
         """``views`` must show a change; ``dirt`` None: anything may have changed in what they read."""
@@ -121,6 +125,10 @@ class Refresher:
     def pending(self, view: str) -> bool:
         """Whether changes wait for the next refresh of ``view``."""
         return self._debouncer.pending(view)
+
+    def rested(self) -> bool:
+        """Whether every view shows all there is and would act on a change at once."""
+        return self._debouncer.rested(_clock())
 
     def stale_for(self, view: str) -> float:
         """For how many seconds ``view`` has lacked a change that was heard."""
@@ -162,23 +170,32 @@ class Refresher:
         try:
             method, lsn = await refresh(self._pool, view, oid, limits)
         except RefreshBusy as error:
-            self._waiting.setdefault(view, [])[:0] = waiting
+            if view in self._plan.timings:
+                self._waiting.setdefault(view, [])[:0] = waiting
+            else:  # whoever dropped it was why it was locked
+                self._answer(waiting, RefreshFailed(view, f"{view} was dropped"))
             self._debouncer.busy(run, _clock())
             self._observe(RefreshPostponed(view=view, problem=error.problem))
         except RefreshError as error:
             self._failed(run, error)
-            for future in waiting:
-                if not future.done():
-                    future.set_exception(error)
+            self._answer(waiting, error)
         else:
             self._succeeded(run, method, lsn)
-            for future in waiting:
-                if not future.done():
-                    future.set_result(None)
+            self._answer(waiting, None)
         finally:
             self._slots += 1
             self._ended.set()
             self._woken.set()
+
+    @staticmethod
+    def _answer(waiting: list[asyncio.Future[None]], error: RefreshError | None) -> None:
+        for future in waiting:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
 
     def _succeeded(self, run: Run, method: str, lsn: int | None) -> None:
         view, dirt, now = run.view, run.dirt, _clock()
@@ -209,12 +226,15 @@ class Refresher:
         if (broken or failures >= UNHEALTHY_AFTER) and run.view not in self._unhealthy:
             before = self.healthy()
             self._unhealthy.add(run.view)
-            healthy = self.healthy()
-            owed = self._plan.patterns.owed(before - healthy, run.dirt.tables, run.dirt.keys, healthy)
-            if owed:
-                self._publish(
-                    Invalidation(patterns=tuple(owed), tables=frozenset(run.dirt.tables), at=run.dirt.heard_at)
-                )
+            # Not this run's dirt alone: what came during it, and what the views above still hold, waited for this one too.
+            self._release(self._plan.patterns, before - self.healthy(), self._debouncer.outstanding() or run.dirt)
+
+    def _release(self, patterns: PatternMap, lost: Collection[str], waited: Dirt) -> None:
+        """Tell what waited for the views ``lost``, as ``patterns`` had it, and that no healthy view will send either."""
+        named = {template.text for view in lost for template in patterns.views.get(view, ())}
+        owed = self._plan.patterns.owed(named, waited.tables, waited.keys, self.healthy())
+        if owed:
+            self._publish(Invalidation(patterns=tuple(owed), tables=frozenset(waited.tables), at=waited.heard_at))
 
     def _anything(self, view: str, now: datetime) -> Dirt:
         tables = self._plan.patterns.catalogue.views[view].tables

@@ -38,7 +38,7 @@ _EXPECTED = {
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def _seconds(value: object) -> object:
+def seconds(value: object) -> object:
     """``"100ms"``, ``"30s"``, ``"5m"``, ``"1h"``, ``"1d"`` or a plain number of seconds, as seconds."""
     if isinstance(value, timedelta):
         return value.total_seconds()
@@ -76,9 +76,9 @@ def _relation_name(value: str) -> str:
 
 
 #: A length of time, in seconds.
-Duration = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
+Duration = Annotated[float, BeforeValidator(seconds), Field(ge=0, allow_inf_nan=False)]
 #: A length of time that cannot be nothing, in seconds.
-Period = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
+Period = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False)]
 #: A prefix of cache keys, with `{column}` where a change's key goes.
 Pattern = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_template)]
 #: A table or view as SQL writes it: `orders`, `sales.orders`, `"Odd Name"."Table"`.

@@ -146,8 +146,10 @@ async def serve(
         session.welcome()
         async for message in socket:
             if message.type is WSMsgType.BINARY:
+                hub.leave(subscriber)  # nothing may follow the close frame
                 await socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=b"text frames only")
             elif message.type is WSMsgType.TEXT and not session.take(message.data):
+                hub.leave(subscriber)
                 await socket.close(code=WSCloseCode.INVALID_TEXT, message=b"not a JSON object")
             # A transport tells of a drained buffer to its protocol alone, which is aiohttp's: so it is asked.
             while transport.get_write_buffer_size() > settings.client_buffer and not transport.is_closing():  # noqa: ASYNC110
@@ -155,4 +157,6 @@ async def serve(
     finally:
         sockets.discard(socket)
         hub.leave(subscriber)
+        if socket.close_code == WSCloseCode.ABNORMAL_CLOSURE:
+            transport.abort()  # it answers no ping: nor would it ever take what waits for it
     return socket

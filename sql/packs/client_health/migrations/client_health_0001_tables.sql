@@ -182,10 +182,10 @@ $$;
 -- rows. What follows the client lets the summaries be answered from the index alone.
 --
 -- Building an index makes writers wait, so large tables are better given theirs beforehand, CONCURRENTLY and under
--- these names: what is there already costs no lock here. The locks for the rest are taken all at once; after a short wait
--- they are given up and tried for again. That wait is twice the server's deadlock_timeout: long enough for PostgreSQL
--- to move an autovacuum out of the way, and too short for a deadlock with a writer ever to be resolved at the writer's
--- cost (either our own check finds it, or our wait ends before his check).
+-- these names: what is there already costs no lock here. The locks for the rest are taken all at once; after a short
+-- wait they are given up and tried for again. That wait is twice the server's deadlock_timeout: long enough for
+-- PostgreSQL to move an autovacuum out of the way, and too short for a deadlock with a writer ever to be resolved at
+-- the writer's cost (either our own check finds it, or our wait ends before his check).
 DO $$
 DECLARE
     missing text[];

@@ -1,5 +1,5 @@
 -- Tell of changes to the catalogue, and watch new partitions of watched tables
--- depends: afresh_0007_watch
+-- depends: afresh_0008_watch
 
 -- migrate: apply
 
@@ -61,23 +61,11 @@ BEGIN
             FROM unnest(touched) AS o (relid)
             CROSS JOIN LATERAL afresh.covering_watch(o.relid) AS w
         LOOP
-            -- Only what has come into the tree, or has to be otherwise because of it. What was disabled on purpose
-            -- stays disabled; and where single triggers are absent, somebody is just making them one by one
-            -- (pg_restore does), or has dropped them.
-            IF EXISTS (
-                SELECT
+            -- Only what has come into the tree, or has to be otherwise because of it; and not while the triggers of
+            -- its root are just being made one by one.
+            IF (
+                SELECT bool_or(m.outgrown) AND NOT bool_or(m.member = tree_root AND m.state = 'absent' AND NOT m.outgrown)
                 FROM afresh.missing_triggers(tree_root, tree_keys) AS m
-                WHERE
-                    m.state = 'different'
-                    OR (m.state = 'absent' AND m.trigger_name = 'afresh_replicated')
-                    OR (
-                        m.state = 'absent'
-                        AND NOT EXISTS (SELECT FROM afresh.triggers AS t WHERE t.target = m.member AND t.by_watch)
-                    )
-            ) AND (
-                SELECT count(*) = 4
-                FROM afresh.triggers AS t
-                WHERE t.target = tree_root AND t.by_watch AND t.level = 'statement'
             ) THEN
                 PERFORM afresh.watch(tree_root, tree_keys);
             END IF;

@@ -1,20 +1,38 @@
 -- What a watch lacks
--- depends: afresh_0004_covering_watch
+-- depends: afresh_0005_roots
 
 -- migrate: apply
 
 -- The one place that knows which triggers a watch consists of. afresh.watch carries out what this lists, and
--- afresh.watched calls a watch complete where it lists nothing.
-CREATE FUNCTION afresh.missing_triggers(target regclass, keys text [])
-RETURNS TABLE (member regclass, trigger_name name, state text, create_trigger text, enable_trigger text)
+-- afresh.watched calls a watch complete where it lists nothing. Without a target it looks at all watches at once.
+CREATE FUNCTION afresh.missing_triggers(target regclass DEFAULT NULL, keys text [] DEFAULT '{}')
+RETURNS TABLE (
+    root regclass,
+    member regclass,
+    trigger_name name,
+    state text,
+    outgrown boolean,
+    create_trigger text,
+    enable_trigger text
+)
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $function$
-    WITH RECURSIVE tree (relid) AS (
-        SELECT missing_triggers.target::oid
+    WITH RECURSIVE watches (root, keys) AS (
+        SELECT missing_triggers.target::oid, missing_triggers.keys
+        WHERE missing_triggers.target IS NOT NULL
+        UNION ALL
+        SELECT DISTINCT r.root::oid, r.root_keys
+        FROM afresh.roots AS r
+        WHERE missing_triggers.target IS NULL AND r.by_watch
+    ),
+
+    tree (root, relid) AS (
+        SELECT w.root, w.root
+        FROM watches AS w
         UNION
-        SELECT i.inhrelid
+        SELECT t.root, i.inhrelid
         FROM tree AS t
         INNER JOIN pg_inherits AS i ON i.inhparent = t.relid
     ),
@@ -23,9 +41,8 @@ AS $function$
     -- if a trigger there asks for transition tables, so its triggers must do without.
     above_foreign (relid) AS (
         SELECT i.inhparent
-        FROM tree AS t
-        INNER JOIN pg_class AS c ON c.oid = t.relid AND c.relkind = 'f'
-        INNER JOIN pg_inherits AS i ON i.inhrelid = t.relid
+        FROM pg_inherits AS i
+        INNER JOIN pg_class AS c ON c.oid = i.inhrelid AND c.relkind = 'f'
         UNION
         SELECT i.inhparent
         FROM above_foreign AS a
@@ -44,17 +61,22 @@ AS $function$
 
     members AS (
         SELECT
+            t.root,
+            w.keys,
             c.oid AS relid,
             format('%I.%I', n.nspname, c.relname) AS table_name,
             NOT EXISTS (SELECT FROM above_foreign AS a WHERE a.relid = c.oid) AS sees_rows,
             c.relkind = 'r' AND EXISTS (SELECT FROM replicated AS r WHERE r.relid = c.oid) AS is_replicated
         FROM tree AS t
+        INNER JOIN watches AS w ON w.root = t.root
         INNER JOIN pg_class AS c ON c.oid = t.relid AND c.relkind IN ('r', 'p')
         INNER JOIN pg_namespace AS n ON n.oid = c.relnamespace
     ),
 
     wanted AS (
         SELECT
+            m.root,
+            m.keys,
             m.relid,
             m.table_name,
             w.trigger_name,
@@ -81,9 +103,15 @@ AS $function$
     )
 
     SELECT
+        w.root,
         w.relid,
         w.trigger_name,
         CASE WHEN t.target IS NULL THEN 'absent' WHEN f.as_wanted THEN 'disabled' ELSE 'different' END,
+        -- Whether it is the tree that has changed (a table came into it, a subscription writes to it), and not
+        -- somebody who has dropped or disabled single triggers, or is just making them one by one, as a restore does.
+        coalesce(NOT f.as_wanted, false)
+        OR (t.target IS NULL AND w.level = 'row')
+        OR NOT EXISTS (SELECT FROM afresh.triggers AS o WHERE o.target = w.relid AND o.by_watch),
         format(
             'CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %sFOR EACH %s EXECUTE FUNCTION public.notify_event_refresh(%s)',
             w.trigger_name,
@@ -93,7 +121,7 @@ AS $function$
             w.level,
             (
                 SELECT string_agg(quote_literal(a.argument), ', ' ORDER BY a.n)
-                FROM unnest(w.marker || missing_triggers.keys) WITH ORDINALITY AS a (argument, n)
+                FROM unnest(w.marker || w.keys) WITH ORDINALITY AS a (argument, n)
             )
         ),
         format(
@@ -106,7 +134,7 @@ AS $function$
     LEFT JOIN afresh.triggers AS t ON t.target = w.relid AND t.trigger_name = w.trigger_name AND t.by_watch
     CROSS JOIN LATERAL (
         SELECT
-            t.keys = missing_triggers.keys
+            t.keys = w.keys
             AND t.operations = w.operations
             AND t.level = w.level
             AND t.sees_rows = w.sees_rows
@@ -114,11 +142,11 @@ AS $function$
     ) AS f
     WHERE NOT coalesce(f.as_wanted AND t.enabled = w.enabled, false)
     -- The parent first, as PostgreSQL itself locks a tree.
-    ORDER BY w.relid <> missing_triggers.target, w.relid, w.trigger_name
+    ORDER BY w.root, w.relid <> w.root, w.relid, w.trigger_name
 $function$;
 
 COMMENT ON FUNCTION afresh.missing_triggers(regclass, text []) IS
-    'The triggers that a watch with these keys wants on this table and its partitions or inheritance children, and that are absent, different or disabled, with the statements that mend it.';
+    'The triggers that a watch with these keys wants on this table and its partitions or inheritance children (without arguments: that any watch wants), and that are absent, different or disabled, with the statements that mend it; outgrown where the tree has changed since.';
 
 GRANT EXECUTE ON FUNCTION afresh.missing_triggers(regclass, text []) TO public;
 

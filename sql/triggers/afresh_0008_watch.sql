@@ -1,5 +1,5 @@
 -- Watch a table
--- depends: afresh_0006_watched
+-- depends: afresh_0007_watched
 
 -- migrate: apply
 
@@ -160,15 +160,26 @@ BEGIN
 
     -- One tree has one watch. A watch on a parent takes over what was watched below it; below a watch, there can be
     -- no other.
+    WITH RECURSIVE above (member, relid) AS (
+        SELECT m.relid::oid, m.relid::oid
+        FROM unnest(tree) AS m (relid)
+        UNION
+        SELECT a.member, i.inhparent
+        FROM above AS a
+        INNER JOIN pg_inherits AS i ON i.inhrelid = a.relid
+    )
     SELECT format('%I.%I', n.nspname, c.relname) AS member, format('%I.%I', rn.nspname, r.relname) AS name, w.keys
     INTO other
-    FROM unnest(tree) AS m (relid)
-    CROSS JOIN LATERAL afresh.covering_watch(m.relid) AS w
-    INNER JOIN pg_class AS c ON c.oid = m.relid
+    FROM above AS a
+    CROSS JOIN LATERAL (
+        SELECT t.keys FROM afresh.triggers AS t WHERE t.target = a.relid AND t.by_watch AND t.keys <> wanted_keys LIMIT 1
+    ) AS w
+    INNER JOIN pg_class AS c ON c.oid = a.member
     INNER JOIN pg_namespace AS n ON n.oid = c.relnamespace
-    INNER JOIN pg_class AS r ON r.oid = w.root
+    INNER JOIN pg_class AS r ON r.oid = a.relid
     INNER JOIN pg_namespace AS rn ON rn.oid = r.relnamespace
-    WHERE w.keys <> wanted_keys AND w.root <> ALL (tree)
+    WHERE a.relid <> ALL (tree)
+    ORDER BY a.member, a.relid
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'cannot watch % with these keys: % is covered by the watch on %, which has the keys %',

@@ -1,0 +1,102 @@
+"""What the commands share: the settings of this invocation, one way into the event loop, and how things are printed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import asyncpg
+import click
+from rich.console import Console
+from rich.progress import Progress, ProgressColumn
+
+from afresh_notifier import packs, settings
+from afresh_notifier.errors import AfreshError, DatabaseError
+from afresh_notifier.packs import InstalledPack
+from afresh_notifier.settings import DatabaseSettings, Settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: The width of what is not printed to a terminal: wide enough that no line is broken for a program that reads it.
+_WIDE = 1000
+
+
+class Invocation:
+    """One run of the command; settings are read when they are first asked for."""
+
+    def __init__(self, config: Path | None) -> None:
+        self._config = config
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings. Raises `SettingsError`."""
+        return settings.load(self._config)
+
+    def database(self, dsn: str | None) -> DatabaseSettings:
+        """How the database is reached; ``dsn`` goes before the settings. Raises `SettingsError`."""
+        database = self.settings.database
+        return database.model_copy(update={"dsn": dsn}) if dsn else database
+
+    def packs(self, names: Sequence[str] = ()) -> list[InstalledPack]:
+        """The packs named, or those of the settings, with what they require. Raises `PackError` or `SettingsError`."""
+        return packs.find_all(names or self.settings.packs)
+
+    def service_address(self) -> str:
+        """Where the service of these settings answers. Raises `AfreshError` where they do not say."""
+        server = self.settings.server
+        if server.port == 0:
+            raise AfreshError(
+                "server.port is 0, so the settings do not say where the service is", hint="give its address with --url"
+            )
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)  # noqa: S104 - read, not listened on
+        return f"http://[{host}]:{server.port}" if ":" in host else f"http://{host}:{server.port}"
+
+
+pass_invocation = click.make_pass_decorator(Invocation)
+
+
+def dsn_option(function: Callable[P, T]) -> Callable[P, T]:
+    """The option `--dsn`."""
+    return click.option(
+        "--dsn", metavar="ADDRESS", help="The database: postgresql://user:password@host/name. [default: settings]"
+    )(function)
+
+
+def pack_option(function: Callable[P, T]) -> Callable[P, T]:
+    """The option `--pack`, which may be given several times."""
+    return click.option(
+        "--pack", "names", multiple=True, metavar="PACK", help="A pack, by name or path; may be repeated."
+    )(function)
+
+
+def run(main: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> T:
+    """Carry out an asynchronous command; what the database refuses becomes a `DatabaseError`."""
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(main)
+    except asyncpg.PostgresError as error:
+        raise refused(error) from error
+    except (asyncpg.InterfaceError, TimeoutError, ConnectionResetError) as error:
+        raise DatabaseError(f"the connection to PostgreSQL was lost: {error}", hint="try again") from error
+
+
+def refused(error: asyncpg.PostgresError) -> DatabaseError:
+    """What PostgreSQL said, whole: its message, detail and hint."""
+    detail, hint = getattr(error, "detail", None), getattr(error, "hint", None)
+    return DatabaseError(f"{error}\n{detail}" if detail else str(error), hint=hint or "")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where to print. What is printed is data, so brackets and colons in it mean nothing."""
+    made = Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=False)
+    return made if made.is_terminal else Console(stderr=stderr, markup=False, emoji=False, highlight=False, width=_WIDE)
+
+
+def progress(*columns: ProgressColumn) -> Progress:
+    """What moves while something runs; nothing where nobody looks. Print beside it with its `console`."""
+    screen = console()
+    return Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)

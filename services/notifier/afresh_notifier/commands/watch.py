@@ -1,0 +1,120 @@
+"""`afresh watch` and `afresh unwatch`: which tables tell of their changes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import asyncpg
+import click
+from rich.table import Table
+from rich.text import Text
+
+from afresh_notifier import database, watching
+from afresh_notifier.commands.shared import Invocation, console, dsn_option, pass_invocation, refused, run
+from afresh_notifier.errors import DatabaseError, SettingsError
+from afresh_notifier.resources import query
+from afresh_notifier.settings import DatabaseSettings
+
+
+@click.command(short_help="Let tables tell of their changes.")
+@click.argument("tables", nargs=-1, metavar="[TABLE]...")
+@click.option("--keys", metavar="COLUMN,…", help="Columns whose values are told with a change. [default: settings]")
+@click.option("--list", "listing", is_flag=True, help="Show what is watched, and change nothing.")
+@dsn_option
+@pass_invocation
+def watch(invocation: Invocation, tables: Sequence[str], keys: str | None, listing: bool, dsn: str | None) -> None:
+    """Let these tables tell of their changes; without TABLE, every table that the settings and their packs name."""
+    settings = invocation.database(dsn)
+    if listing:
+        if tables or keys is not None:
+            raise click.UsageError("--list takes neither tables nor --keys.")
+        run(_list(settings))
+        return
+    if keys is not None and not tables:
+        raise click.UsageError("--keys needs the tables that it is for.")
+    columns = None if keys is None else [column for part in keys.split(",") if (column := part.strip())]
+    run(_watch(settings, invocation, tables, columns))
+
+
+@click.command(short_help="Let tables tell nothing any more.")
+@click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
+@dsn_option
+@pass_invocation
+def unwatch(invocation: Invocation, tables: Sequence[str], dsn: str | None) -> None:
+    """Let these tables tell nothing any more."""
+    run(_unwatch(invocation.database(dsn), tables))
+
+
+@asynccontextmanager
+async def _connected(settings: DatabaseSettings) -> AsyncIterator[asyncpg.Connection]:
+    async with database.connection(settings, name="afresh watch") as connection:
+        database.require_serving(await database.facts(connection))
+        connection.add_log_listener(_note)
+        yield connection
+
+
+def _note(_connection: object, message: asyncpg.PostgresLogMessage) -> None:
+    """What the server wants known of a watch that it makes."""
+    click.echo(f"Note: {message}" + (f"\n{message.detail}" if message.detail else ""), err=True)
+
+
+async def _watch(
+    settings: DatabaseSettings, invocation: Invocation, tables: Sequence[str], columns: Sequence[str] | None
+) -> None:
+    """Watch ``tables``, or those that are declared, with the keys ``columns``, or those that are declared for them."""
+    packs = invocation.packs()
+    asked = tables or watching.declared_names(invocation.settings, packs)
+    if not asked:
+        raise SettingsError(
+            ["there is nothing to watch: no table is named"],
+            hint="name tables here, or in afresh.toml under [[tables]]",
+        )
+    async with _connected(settings) as connection:
+        found = await watching.resolve(connection, asked)
+        declared = await watching.declared_keys(connection, invocation.settings, packs)
+        refusals: list[DatabaseError] = []
+        for name in dict.fromkeys(relation.name for relation in found.values()):
+            keys = declared.get(name, ()) if columns is None else columns
+            try:
+                await connection.execute(query("watch"), name, list(keys))
+            except asyncpg.PostgresError as error:
+                refusals.append(refused(error))
+            else:
+                click.echo(f"watching {name}" + (f", keys {', '.join(keys)}" if keys else ""))
+        _raise_all(refusals)
+
+
+async def _unwatch(settings: DatabaseSettings, tables: Sequence[str]) -> None:
+    async with _connected(settings) as connection:
+        found = await watching.resolve(connection, tables)
+        refusals: list[DatabaseError] = []
+        for relation in found.values():
+            try:
+                await connection.execute(query("unwatch"), relation.name)
+            except asyncpg.PostgresError as error:
+                refusals.append(refused(error))
+            else:
+                click.echo(f"no longer watching {relation.name}")
+        _raise_all(refusals)
+
+
+async def _list(settings: DatabaseSettings) -> None:
+    async with _connected(settings) as connection:
+        rows = await connection.fetch(query("watched"))
+    table = Table("table", "keys", "capture", "level", "watched as part of", "state")
+    for row in rows:
+        state = (
+            Text("complete", style="green") if row["complete"] else Text("incomplete: see afresh doctor", style="red")
+        )
+        table.add_row(row["name"], ", ".join(row["keys"]), row["capture"], row["level"], row["root"], state)
+    console().print(table)
+
+
+def _raise_all(refusals: Sequence[DatabaseError]) -> None:
+    """Raises one `DatabaseError` for all of them; each table was tried by itself, and the others are done."""
+    if refusals:
+        raise DatabaseError(
+            "\n".join(refusal.problem for refusal in refusals),
+            hint="\n".join(dict.fromkeys(refusal.hint for refusal in refusals if refusal.hint)),
+        )

@@ -1,0 +1,60 @@
+"""The doctor: looks for what will bite, and says what to do about it.
+
+In: a connection, the settings, the packs. Out: `Finding`s. Each check is a function of its own that looks at one thing;
+none changes anything, and none prints. `server` looks at PostgreSQL itself, `tables` at what is watched, `views`
+at what is refreshed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from afresh_notifier import database, planning
+from afresh_notifier.doctor import server, tables, views
+from afresh_notifier.doctor.finding import Finding, Level, ok, problem, warning
+from afresh_notifier.errors import DatabaseError
+from afresh_notifier.packs import InstalledPack
+from afresh_notifier.settings import DatabaseSettings, Settings
+
+__all__ = ["Finding", "Level", "examine", "ok", "problem", "warning"]
+
+
+async def examine(settings: Settings, reached: DatabaseSettings, packs: Sequence[InstalledPack]) -> list[Finding]:
+    """All there is to find. A database that cannot be looked at is a finding too. Cancelling it is safe."""
+    try:
+        async with database.connection(reached, name="afresh doctor") as connection:
+            return await _examine(connection, settings, packs)
+    except DatabaseError as error:
+        return [problem("connection", error.problem, error.hint)]
+    except asyncpg.PostgresError as error:
+        return [
+            problem("connection", f"PostgreSQL does not answer what we must know: {error}", "mend that, and look again")
+        ]
+    except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+        return [problem("connection", f"it was lost while we looked: {error}", "try again")]
+
+
+async def _examine(connection: asyncpg.Connection, settings: Settings, packs: Sequence[InstalledPack]) -> list[Finding]:
+    pooled = await server.check_session(connection)
+    if pooled:
+        return pooled  # nothing that is asked through it could be relied on
+    facts = await database.facts(connection)
+    findings = server.check_facts(facts)
+    if any(finding.level == "problem" for finding in findings):
+        return findings
+    findings += await server.check_engine(connection, facts, packs)
+    if facts.installed:
+        findings += await server.check_event_triggers(connection)
+    findings += await server.check_queue(connection)
+    findings += await server.check_slots(connection)
+    findings += await server.check_prepared_transactions(connection)
+    if facts.installed:
+        reading = await planning.read(connection, settings, packs)
+        findings += tables.check_names(reading.ignored)
+        findings += await tables.check_watches(connection)
+        findings += await tables.check_keys(connection, settings, packs, reading.plan)
+        findings += await views.examine(connection, reading.plan)
+        findings += await views.check_cron(connection, reading.plan)
+    return findings

@@ -1,0 +1,173 @@
+"""Checks of the server itself: what is in between, what is installed, what is filling up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import asyncpg
+
+from afresh_notifier import database, migrate
+from afresh_notifier.database import ServerFacts
+from afresh_notifier.doctor.finding import Finding, ok, problem, warning
+from afresh_notifier.errors import WrongDatabase
+from afresh_notifier.packs import InstalledPack
+from afresh_notifier.resources import query
+
+#: Shares of the notification queue that are worth a word; at 1 every NOTIFY, and so every watched write, fails.
+QUEUE_WARNING, QUEUE_PROBLEM = 0.1, 0.5
+
+#: The write-ahead log kept for a slot that nobody reads, in bytes, from which on it is worth a word.
+RETAINED = 1024**3
+
+#: A channel of the doctor's own, on which nobody speaks.
+_CHANNEL = "afresh_doctor"
+
+
+async def check_session(connection: asyncpg.Connection) -> list[Finding]:
+    """Whether the session is ours for as long as the connection lasts.
+
+    A pooler by transactions takes that away. One by sessions keeps LISTEN, but neither the settings that a session starts
+    with nor the process by which it can be known again, so it is no way to the service either.
+    """
+    pid = connection.get_server_pid()
+    try:
+        await connection.add_listener(_CHANNEL, _hear)
+        kept = await connection.fetchval(query("still_listening"), pid, _CHANNEL)
+        kept = kept and await connection.fetchval(query("still_listening"), pid, _CHANNEL)
+        await connection.remove_listener(_CHANNEL, _hear)
+    except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError):
+        kept = False  # what was prepared on one backend was asked of another
+    if kept:
+        return []
+    return [
+        problem(
+            "connection",
+            "a pooler is in between: the session is not ours, and LISTEN and its settings do not last",
+            "let database.dsn name PostgreSQL itself; the application may go on using the pooler",
+        )
+    ]
+
+
+def _hear(*_heard: object) -> None:
+    """Nobody speaks on this channel."""
+
+
+def check_facts(facts: ServerFacts) -> list[Finding]:
+    """Version, and primary or standby."""
+    try:
+        database.require_primary(facts)
+    except WrongDatabase as error:
+        return [problem("server", error.problem, error.hint)]
+    return [ok("server", f"PostgreSQL {facts.version // 10_000}.{facts.version % 10_000}, a primary")]
+
+
+async def check_engine(
+    connection: asyncpg.Connection, facts: ServerFacts, packs: Sequence[InstalledPack]
+) -> list[Finding]:
+    """The engine's objects and the migrations, the packs' too."""
+    findings = []
+    recorded = await migrate.recorded(connection)
+    if not facts.installed and not recorded:
+        findings.append(problem("engine", "Afresh is not installed in this database", "afresh migrate up"))
+    scopes = [migrate.engine_scope(), *(pack.scope for pack in packs)]
+    for scope in scopes:
+        if scope.name == migrate.ENGINE and scope.ledger not in recorded:
+            if facts.installed:
+                findings.append(ok("engine", "installed, though not by `afresh migrate`"))
+            continue
+        steps = await migrate.status(connection, [scope])
+        missing = [step.migration for step in steps if not step.applied]
+        unknown = [step.migration for step in steps if not step.known]
+        if missing:
+            findings.append(problem(scope.name, f"not applied: {', '.join(missing)}", "afresh migrate up"))
+        if unknown:
+            findings.append(
+                warning(
+                    scope.name,
+                    f"made by a newer Afresh: {', '.join(unknown)}",
+                    "run the Afresh that made them; this one knows nothing of them",
+                )
+            )
+        if not missing and not unknown:
+            findings.append(ok(scope.name, f"all {len(steps)} migrations are applied"))
+    return findings
+
+
+async def check_event_triggers(connection: asyncpg.Connection) -> list[Finding]:
+    """Whether the catalogue's changes are told; only a superuser can make such triggers."""
+    there = {row["name"]: row["enabled"] for row in await connection.fetch(query("doctor_event_triggers"))}
+    findings = []
+    for name, statements in _event_triggers(await migrate.script(migrate.engine_scope())).items():
+        if not there.get(name):
+            wanted = [statement for statement in statements if name not in there or statement.startswith("ALTER")]
+            findings.append(
+                warning(
+                    f"event trigger {name}",
+                    "it is disabled" if name in there else "it is not there",
+                    "without it the catalogue is read every database.catalogue_poll seconds; to have it, let a superuser "
+                    "run: " + "\n".join(wanted),
+                )
+            )
+    return findings
+
+
+def _event_triggers(script: str) -> dict[str, list[str]]:
+    """The statements of the engine's DDL that make its event triggers, by the triggers' names."""
+    found: dict[str, list[str]] = {}
+    for statement in re.finditer(r"^ *((?:CREATE|ALTER) EVENT TRIGGER (\w+)[^;]*;)", script, re.MULTILINE):
+        found.setdefault(statement[2], []).append(re.sub(r"\n +", "\n", statement[1]))
+    return found
+
+
+async def check_queue(connection: asyncpg.Connection) -> list[Finding]:
+    """How full the notification queue is."""
+    return judge_queue(float(await connection.fetchval(query("doctor_queue"))))
+
+
+def judge_queue(usage: float) -> list[Finding]:
+    """What a queue that is full to this share means."""
+    if usage <= QUEUE_WARNING:
+        return []
+    made = problem if usage > QUEUE_PROBLEM else warning
+    return [
+        made(
+            "notification queue",
+            f"it is {usage:.0%} full: a listening session does not read, or has a transaction open; when it is full, "
+            "every write to a watched table fails",
+            "find it and end it: SELECT pid, application_name, state, xact_start FROM pg_stat_activity "
+            "WHERE state LIKE 'idle in transaction%' ORDER BY xact_start;",
+        )
+    ]
+
+
+async def check_slots(connection: asyncpg.Connection, *, retained: int = RETAINED) -> list[Finding]:
+    """Replication slots that nobody reads and that keep much of the write-ahead log."""
+    return [
+        warning(
+            f"replication slot {row['name']}",
+            f"nobody reads it, and the server keeps {row['size']} of its write-ahead log for it",
+            f"start its reader, or remove it: {row['drop_slot']}",
+        )
+        for row in await connection.fetch(query("doctor_slots"), retained)
+    ]
+
+
+async def check_prepared_transactions(connection: asyncpg.Connection) -> list[Finding]:
+    """Two-phase commit, which NOTIFY forbids."""
+    return judge_prepared(int(await connection.fetchval(query("doctor_prepared"))))
+
+
+def judge_prepared(most: int) -> list[Finding]:
+    """What it means that the server allows this many prepared transactions."""
+    if most == 0:
+        return []
+    return [
+        warning(
+            "two-phase commit",
+            f"max_prepared_transactions is {most}: a transaction that has written to a watched table cannot be prepared, "
+            "PREPARE TRANSACTION fails after a NOTIFY",
+            "do not watch tables that are written to by two-phase commits; if nobody uses them: "
+            "ALTER SYSTEM SET max_prepared_transactions = 0; (it takes a restart)",
+        )
+    ]

@@ -1,0 +1,72 @@
+-- The list of what is watched
+-- depends: afresh_0006_missing_triggers
+
+-- migrate: apply
+
+CREATE VIEW afresh.watched AS
+-- Downwards from the roots of what was made by hand: does each member tell of INSERT, UPDATE and DELETE?
+WITH RECURSIVE handmade (root, relid) AS (
+    SELECT r.root, r.root::pg_catalog.oid
+    FROM afresh.roots AS r
+    WHERE NOT r.by_watch
+    UNION
+    SELECT h.root, i.inhrelid
+    FROM handmade AS h
+    INNER JOIN pg_catalog.pg_inherits AS i ON i.inhparent = h.relid
+),
+
+incomplete (root, by_watch) AS (
+    SELECT m.root, true
+    FROM afresh.missing_triggers() AS m
+    UNION
+    SELECT h.root, false
+    FROM handmade AS h
+    INNER JOIN pg_catalog.pg_class AS c ON c.oid = h.relid AND c.relkind IN ('r', 'p')
+    CROSS JOIN (VALUES ('INSERT'), ('UPDATE'), ('DELETE')) AS o (operation)
+    WHERE
+        NOT EXISTS (
+            SELECT
+            FROM afresh.triggers AS t
+            WHERE
+                t.target = h.relid
+                AND o.operation = ANY (t.operations)
+                AND t.unconditional
+                AND t.enabled IN ('O', 'A')
+        )
+)
+
+SELECT
+    pg_catalog.format('%I.%I', n.nspname, c.relname) AS table_name,
+    r.target,
+    r.keys,
+    'notify'::pg_catalog.text AS capture,
+    r.level,
+    r.root,
+    i.root IS NULL AS complete
+FROM afresh.roots AS r
+INNER JOIN pg_catalog.pg_class AS c ON c.oid = r.target
+INNER JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+LEFT JOIN incomplete AS i ON i.root = r.root AND i.by_watch = r.by_watch;
+
+COMMENT ON VIEW afresh.watched IS
+    'Every table that tells Afresh of its changes: by afresh.watch or by a trigger made by hand.';
+COMMENT ON COLUMN afresh.watched.table_name IS
+    'Schema and name, quoted where they need it: as in the messages.';
+COMMENT ON COLUMN afresh.watched.target IS
+    'The table.';
+COMMENT ON COLUMN afresh.watched.keys IS
+    'The columns whose values go into the messages; empty for triggers made by hand.';
+COMMENT ON COLUMN afresh.watched.capture IS
+    'How a change is captured: notify (the message itself carries it).';
+COMMENT ON COLUMN afresh.watched.level IS
+    'statement: one message for a statement; row: a trigger made by hand, one message for a table, operation and transaction.';
+COMMENT ON COLUMN afresh.watched.root IS
+    'The topmost table of its partition or inheritance tree that is watched in the same way: it is this one that afresh.watch and afresh.unwatch take.';
+COMMENT ON COLUMN afresh.watched.complete IS
+    'Whether every table of the root''s tree has all its triggers, and they are enabled; if not, call afresh.watch(root, keys) again. For triggers made by hand: whether INSERT, UPDATE and DELETE of every table of the tree are told (TRUNCATE takes a statement trigger).';
+
+GRANT SELECT ON afresh.watched TO public;
+
+-- migrate: rollback
+
+DROP VIEW afresh.watched;

@@ -1,0 +1,163 @@
+"""Payloads: what the triggers write becomes a change, what anybody else writes on the channel is refused or is a gap."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from afresh_notifier.changes import BadPayload, CatalogueChange, Change, Gap, read_payload
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+GOOD: dict[str, Any] = {
+    "v": 1,
+    "table": "public.nps_responses",
+    "op": "UPDATE",
+    "keys": [{"client_name": "Acme"}],
+    "rows": 1,
+    "xid": "7341",
+}
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def payload(**changes: Any) -> str:
+    """A good payload but for ``changes``."""
+    return orjson.dumps({**GOOD, **changes}).decode()
+
+
+def change(**changes: Any) -> Change:
+    """What a payload becomes that is good but for ``changes``."""
+    read = read_payload(payload(**changes), NOW)
+    assert isinstance(read, Change)
+    return read
+
+
+def test_a_payload_becomes_a_change() -> None:
+    assert change() == Change(
+        table="public.nps_responses",
+        operation="UPDATE",
+        keys=frozenset({(("client_name", "Acme"),)}),
+        rows=1,
+        xid=7341,
+        heard_at=NOW,
+    )
+
+
+@pytest.mark.parametrize("operation", ["INSERT", "UPDATE", "DELETE", "TRUNCATE"])
+def test_every_operation_is_known(operation: str) -> None:
+    assert change(op=operation).operation == operation
+
+
+@pytest.mark.parametrize("keys", [None, []])
+def test_keys_that_are_not_named_are_unknown(keys: object) -> None:
+    assert change(keys=keys).keys is None
+    assert change(keys=keys, rows=None).rows is None
+
+
+def test_keys_and_rows_may_be_left_out() -> None:
+    read = read_payload('{"v":1,"table":"public.t","op":"DELETE","xid":"1"}', NOW)
+    assert isinstance(read, Change)
+    assert read.keys is None
+    assert read.rows is None
+
+
+def test_the_order_of_a_keys_columns_does_not_matter() -> None:
+    one = change(keys=[{"a": 1, "b": None}, {"b": None, "a": 1}])
+    assert one.keys == frozenset({(("a", 1), ("b", None))})
+
+
+def test_a_key_keeps_its_type() -> None:
+    keys = change(keys=[{"text": "1", "number": 1, "part": 1.5, "truth": True, "nothing": None}]).keys
+    assert keys is not None
+    [key] = keys
+    assert {column: (type(value), value) for column, value in key} == {
+        "text": (str, "1"),
+        "number": (int, 1),
+        "part": (float, 1.5),
+        "truth": (bool, True),
+        "nothing": (type(None), None),
+    }
+
+
+def test_what_a_later_trigger_adds_is_let_pass() -> None:
+    assert change(weight=7) == change()
+
+
+def test_a_change_of_the_catalogue_names_nothing() -> None:
+    assert read_payload('{"v":1,"op":"DDL","xid":"7341"}', NOW) == CatalogueChange(heard_at=NOW)
+
+
+@pytest.mark.parametrize("version", [0, 2, 17])
+def test_a_payload_of_another_version_is_a_gap(version: int) -> None:
+    read = read_payload(payload(v=version), NOW)
+    assert isinstance(read, Gap)
+    assert str(version) in read.reason
+    assert read.heard_at == NOW
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "hello",
+        "{",
+        "[]",
+        "1",
+        "null",
+        "{}",
+        '{"v":"1","table":"t","op":"UPDATE","xid":"1"}',
+        '{"v":null}',
+        "\x00",
+        payload(table=7),
+        payload(op="MERGE"),
+        payload(op=None),
+        payload(keys="all"),
+        payload(keys=["Acme"]),
+        payload(keys=[{"client": ["Acme"]}]),
+        payload(rows=-1),
+        payload(rows="many"),
+        payload(xid=-1),
+        payload(xid="abc"),
+        payload(xid=None),
+    ],
+)
+def test_what_is_none_of_ours_is_refused_and_says_why(text: str) -> None:
+    with pytest.raises(BadPayload) as caught:
+        read_payload(text, NOW)
+    assert caught.value.problem
+
+
+@pytest.mark.parametrize(("field", "value"), [("table", 7), ("op", "MERGE"), ("rows", -1), ("xid", "abc")])
+def test_a_refusal_names_the_field(field: str, value: object) -> None:
+    with pytest.raises(BadPayload, match=rf"^{field}: "):
+        read_payload(payload(**{field: value}), NOW)
+
+
+@given(st.one_of(st.text(), json_values.map(lambda value: orjson.dumps(value).decode())))
+def test_nothing_on_the_channel_does_more_than_be_refused(text: str) -> None:
+    try:
+        read = read_payload(text, NOW)
+    except BadPayload:
+        return
+    assert isinstance(read, Change | CatalogueChange | Gap)
+
+
+@given(st.dictionaries(st.sampled_from([*GOOD, "other"]), json_values, max_size=4))
+def test_no_field_can_do_more_than_be_refused(changes: dict[str, Any]) -> None:
+    try:
+        read = read_payload(payload(**changes), NOW)
+    except BadPayload:
+        return
+    if isinstance(read, Change):
+        hash(read)  # its keys are a set's members
+        assert read.rows is None or read.rows >= 0

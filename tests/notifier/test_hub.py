@@ -1,0 +1,667 @@
+"""The hub: everybody hears exactly what concerns him, in order and once, however publishing, joining, listening,
+reading and leaving meet each other. The transports here are in memory, so that a test decides when a client reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from afresh_cache.messages import Invalidate, Position, PositionUpdate, Resync, ServerMessage, encode
+from afresh_cache.messages import read_server_message as read
+from afresh_cache.patterns import hears
+from afresh_notifier import hub as hub_module
+from afresh_notifier.hub import Hub, Interest, Subscriber, message_of
+from afresh_notifier.invalidation import Invalidation, InvalidationLog, merge_all
+from afresh_notifier.observations import ClientResynced, Observation
+from conftest import eventually
+
+EPOCH = "e"
+AT = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
+
+#: A small world of patterns in which prefixes meet.
+WORDS = ("a", "a:1", "a:1:x", "a:2", "b", "b:1", "c")
+
+
+class Wire:
+    """A transport in memory: what is written waits until the client reads it."""
+
+    def __init__(self) -> None:
+        self.unread: list[bytes] = []
+        self.closing = False
+        self.most = 0
+
+    def write(self, data: bytes) -> None:
+        assert not self.closing
+        self.unread.append(data)
+        self.most = max(self.most, self.get_write_buffer_size())
+
+    def get_write_buffer_size(self) -> int:
+        return sum(map(len, self.unread))
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def read(self, count: int | None = None) -> list[tuple[ServerMessage, Position]]:
+        """Take ``count`` messages (all), each with the position that its frame was given."""
+        count = len(self.unread) if count is None else count
+        taken, self.unread = self.unread[:count], self.unread[count:]
+        found = []
+        for data in taken:
+            position, text = data.split(b" ", 1)
+            message = read(text)
+            assert message is not None
+            found.append((message, Position.parse(position.decode())))
+        return found
+
+
+def framed(message: ServerMessage, position: Position) -> bytes:
+    return str(position).encode() + b" " + encode(message)
+
+
+class World:
+    """A hub, its log, and what it observed."""
+
+    def __init__(self, *, entries: int = 10_000, age: float = 1e9, buffer: int = 1 << 30) -> None:
+        self.log = InvalidationLog(epoch=EPOCH, max_entries=entries, max_age=age)
+        self.observed: list[Observation] = []
+        self.hub = Hub(self.log, self.observed.append, pace=0.0, buffer=buffer, position_interval=1e9)
+
+    def client(self, *patterns: str, everything: bool = False) -> tuple[Subscriber, Wire]:
+        wire = Wire()
+        subscriber = Subscriber(transport=wire, frame=framed)
+        self.hub.join(subscriber)
+        if patterns or everything:
+            self.hub.listen(subscriber, None if everything else frozenset(patterns))
+        return subscriber, wire
+
+    def publish(self, *patterns: str) -> None:
+        self.hub.publish(Invalidation(patterns=patterns, at=AT))
+
+    def resynced(self) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for seen in self.observed:
+            if isinstance(seen, ClientResynced):
+                found[seen.reason] += seen.count
+        return found
+
+
+def heard(wire: Wire) -> list[tuple[int, set[str]]]:
+    """The invalidations that wait in ``wire``, and nothing else is there."""
+    found = []
+    for message, _ in wire.read():
+        assert isinstance(message, Invalidate)
+        assert len(set(message.patterns)) == len(message.patterns)
+        found.append((message.offset, set(message.patterns)))
+    return found
+
+
+# One promise each, by example.
+
+
+async def test_what_meets_in_one_flush_is_one_frame_with_the_highest_offset() -> None:
+    world = World()
+    _, wire = world.client("a", "b")
+    world.publish("a")
+    world.publish("b")
+    world.publish("c")
+    await world.hub.flush()
+    assert heard(wire) == [(2, {"a", "b"})]
+
+
+async def test_a_pattern_is_heard_where_one_is_a_prefix_of_the_other() -> None:
+    world = World()
+    _, wide = world.client("a")
+    _, narrow = world.client("a:1:x")
+    _, everything = world.client(everything=True)
+    _, nothing = world.client()
+    world.publish("a:1", "b")
+    await world.hub.flush()
+    assert heard(wide) == [(1, {"a:1"})]
+    assert heard(narrow) == [(1, {"a:1"})]
+    assert heard(everything) == [(1, {"a:1", "b"})]
+    assert heard(nothing) == []
+
+
+async def test_nothing_before_the_subscription_is_told() -> None:
+    world = World()
+    world.publish("a")
+    await world.hub.flush()
+    _, wire = world.client("a")
+    await world.hub.flush()
+    assert heard(wire) == []
+
+
+async def test_who_joins_after_a_publication_and_before_its_flush_hears_it() -> None:
+    world = World()
+    world.publish("a")
+    subscriber, wire = world.client("a")
+    assert world.hub.position.offset == subscriber.offset == 0
+    await world.hub.flush()
+    assert heard(wire) == [(1, {"a"})]
+
+
+async def test_an_interest_that_changes_loses_nothing_of_the_old_one() -> None:
+    world = World()
+    subscriber, wire = world.client("a")
+    world.publish("a")
+    world.hub.listen(subscriber, frozenset({"b"}))
+    world.publish("a", "b")
+    await world.hub.flush()
+    # Neither was flushed when the interest changed, so both are heard as the new one hears them.
+    assert heard(wire) == [(2, {"b"})]
+
+
+async def test_an_encoded_message_is_shared_by_all_who_hear_the_same() -> None:
+    world = World()
+    calls = []
+
+    def counting(message: ServerMessage, position: Position) -> bytes:
+        calls.append(message)
+        return framed(message, position)
+
+    wires = [Wire() for _ in range(50)]
+    for number, wire in enumerate(wires):
+        subscriber = Subscriber(transport=wire, frame=counting)
+        world.hub.join(subscriber)
+        world.hub.listen(subscriber, frozenset({"a"}) if number % 2 else None)
+    world.publish("a", "b")
+    await world.hub.flush()
+    assert len(calls) == 2
+    assert all(wire.unread[0] is wires[number % 2].unread[0] for number, wire in enumerate(wires))
+
+
+async def test_who_is_closing_or_has_left_is_written_nothing() -> None:
+    world = World()
+    subscriber, wire = world.client("a")
+    gone, gone_wire = world.client("a")
+    wire.closing = True
+    world.hub.leave(gone)
+    world.hub.leave(gone)
+    world.publish("a")
+    await world.hub.flush()
+    world.hub.tell(subscriber, Resync(offset=1, reason="gap"))
+    world.hub.listen(subscriber, None)
+    assert wire.unread == gone_wire.unread == []
+    assert world.hub.clients == 1
+
+
+async def test_a_long_flush_lets_others_run_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "BURST", 10)
+    world = World()
+    wires = [world.client("a")[1] for _ in range(101)]
+    world.publish("a")
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    await world.hub.flush()
+    task.cancel()
+    assert turns >= 10
+    assert [heard(wire) for wire in wires] == [[(1, {"a"})]] * 101
+
+
+async def test_what_waits_for_who_does_not_read_is_merged_and_harms_nobody() -> None:
+    world = World(buffer=1_000)
+    slow, slow_wire = world.client(everything=True)
+    _, quick_wire = world.client(everything=True)
+    quick = []
+    for number in range(500):
+        world.publish(f"p{number}")
+        await world.hub.flush()
+        quick += heard(quick_wire)
+    assert quick == [(number + 1, {f"p{number}"}) for number in range(500)]
+    assert slow.lagging
+    assert slow_wire.most <= 1_000 + max(map(len, slow_wire.unread))
+    before = heard(slow_wire)
+    await world.hub.flush()
+    [(offset, patterns)] = heard(slow_wire)
+    assert offset == 500
+    assert {p for _, some in before for p in some} | patterns == {f"p{number}" for number in range(500)}
+    assert sum(len(some) for _, some in before) + len(patterns) == 500
+    assert not slow.lagging
+
+
+async def test_one_that_lags_is_written_to_again_only_when_half_is_read() -> None:
+    world = World(buffer=1_000)
+    slow, wire = world.client(everything=True)
+    while not slow.lagging:
+        world.publish("a")
+        await world.hub.flush()
+    wire.read(1)
+    await world.hub.flush()
+    assert slow.lagging
+    while wire.get_write_buffer_size() > 500:
+        wire.read(1)
+    await world.hub.flush()
+    assert not slow.lagging
+
+
+async def test_more_than_may_wait_is_one_resync(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "MAX_WAITING", 20)
+    world = World(buffer=0)
+    slow, wire = world.client(everything=True)
+    world.publish("first")
+    await world.hub.flush()
+    for number in range(100):
+        world.publish(f"p{number}")
+        await world.hub.flush()
+    assert [type(message) for message, _ in wire.read()] == [Invalidate]
+    await world.hub.flush()
+    assert [message for message, _ in wire.read()] == [Resync(offset=101, reason="overflow")]
+    assert world.resynced() == {"overflow": 1}
+    world.publish("later")
+    await world.hub.flush()
+    assert heard(wire) == [(102, {"later"})]
+    assert not slow.lagging
+
+
+async def test_a_log_that_is_too_short_for_a_flush_resyncs() -> None:
+    world = World(entries=3)
+    _, wire = world.client("a")
+    _, idle_wire = world.client()
+    for _ in range(4):
+        world.publish("a")
+    await world.hub.flush()
+    assert [message for message, _ in wire.read()] == [Resync(offset=4, reason="overflow")]
+    assert idle_wire.unread == []
+    assert world.resynced() == {"overflow": 1}
+
+
+async def test_a_resync_reaches_everybody_who_listens_and_covers_what_was_before() -> None:
+    world = World()
+    _, wire = world.client("a")
+    _, idle_wire = world.client()
+    world.publish("a")
+    world.hub.resync("gap")
+    world.publish("a:1")
+    await world.hub.flush()
+    assert [message for message, _ in wire.read()] == [Resync(offset=3, reason="gap")]
+    assert idle_wire.unread == []
+    world.publish("a:2")
+    await world.hub.flush()
+    assert heard(wire) == [(4, {"a:2"})]
+    assert world.resynced() == {"gap": 1}
+
+
+async def test_who_was_away_during_a_gap_is_resynced_when_he_comes_back() -> None:
+    world = World()
+    world.publish("a")
+    await world.hub.flush()
+    here = world.hub.position
+    world.hub.resync("gap")
+    await world.hub.flush()
+    assert world.hub.missed(here, None) == "gap"
+    assert world.hub.missed(world.hub.position, None) is None
+
+
+async def test_a_resync_between_the_welcome_and_its_flush_is_heard_once() -> None:
+    world = World()
+    world.hub.resync("gap")
+    subscriber, wire = world.client("a")
+    assert world.hub.missed(Position(epoch=EPOCH, offset=0), frozenset("a")) is None
+    await world.hub.flush()
+    await world.hub.flush()
+    assert [message for message, _ in wire.read()] == [Resync(offset=1, reason="gap")]
+    assert subscriber.offset == 1
+
+
+async def test_who_answers_while_behind_is_first_told_what_waits_for_him() -> None:
+    """Whoever resumes from the offset in the answer must have been told what came before it."""
+    world = World(buffer=0)
+    subscriber, wire = world.client("a")
+    for number in range(3):
+        world.publish(f"a:{number}")
+        await world.hub.flush()
+    assert subscriber.lagging
+    world.hub.listen(subscriber, frozenset({"b"}))
+    assert not subscriber.lagging
+    assert heard(wire) == [(1, {"a:0"}), (3, {"a:1", "a:2"})]
+
+
+async def test_missed_is_told_in_one_or_refused_with_the_reason() -> None:
+    world = World(entries=3)
+    for number in range(5):
+        world.publish(f"a:{number}", "b")
+    await world.hub.flush()
+    here = world.hub.position
+    assert here == Position(epoch=EPOCH, offset=5)
+    found = world.hub.missed(Position(epoch=EPOCH, offset=3), frozenset({"a"}))
+    assert isinstance(found, Invalidation)
+    assert (found.offset, found.patterns) == (5, ("a:3", "a:4"))
+    assert world.hub.missed(Position(epoch=EPOCH, offset=3), frozenset({"c"})) is None
+    assert world.hub.missed(here, None) is None
+    assert isinstance(world.hub.missed(Position(epoch=EPOCH, offset=2), None), Invalidation)
+    assert world.hub.missed(Position(epoch=EPOCH, offset=1), None) == "expired"
+    assert world.hub.missed(Position(epoch=EPOCH, offset=6), None) == "expired"
+    assert world.hub.missed(Position(epoch="another", offset=5), None) == "restart"
+
+
+async def test_missed_ends_where_the_next_flush_begins() -> None:
+    world = World()
+    world.publish("a")
+    await world.hub.flush()
+    world.publish("b")
+    _, wire = world.client(everything=True)
+    found = world.hub.missed(Position(epoch=EPOCH, offset=0), None)
+    assert isinstance(found, Invalidation)
+    assert found.patterns == ("a",)
+    await world.hub.flush()
+    assert heard(wire) == [(2, {"b"})]
+
+
+async def test_run_flushes_what_is_published_and_tells_quiet_clients_their_position() -> None:
+    log = InvalidationLog(epoch=EPOCH, max_entries=10, max_age=1e9)
+    hub = Hub(log, lambda _: None, pace=0.0, buffer=1 << 20, position_interval=0.02)
+    wires = {interest: Wire() for interest in ("a", "b")}
+    for interest, wire in wires.items():
+        subscriber = Subscriber(transport=wire, frame=framed)
+        hub.join(subscriber)
+        hub.listen(subscriber, frozenset({interest}))
+    running = asyncio.create_task(hub.run())
+    try:
+        hub.publish(Invalidation(patterns=("a",), at=AT))
+        await eventually(lambda: bool(wires["a"].unread and wires["b"].unread))
+        assert [message for message, _ in wires["b"].read()] == [PositionUpdate(epoch=EPOCH, offset=1)]
+        assert heard(wires["a"]) == [(1, {"a"})]
+        hub.publish(Invalidation(patterns=("b",), at=AT))
+        await eventually(lambda: bool(wires["a"].unread and wires["b"].unread))
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+    # Each is told once: who has heard it knows where he is.
+    assert [message for message, _ in wires["a"].read()] == [PositionUpdate(epoch=EPOCH, offset=2)]
+    assert heard(wires["b"]) == [(2, {"b"})]
+
+
+async def test_run_looks_again_at_who_did_not_read() -> None:
+    log = InvalidationLog(epoch=EPOCH, max_entries=10, max_age=1e9)
+    hub = Hub(log, lambda _: None, pace=0.0, buffer=0, position_interval=1e9)
+    wire = Wire()
+    subscriber = Subscriber(transport=wire, frame=framed)
+    hub.join(subscriber)
+    hub.listen(subscriber, None)
+    running = asyncio.create_task(hub.run())
+    try:
+        hub.publish(Invalidation(patterns=("a",), at=AT))
+        await eventually(lambda: bool(wire.unread))
+        hub.publish(Invalidation(patterns=("b",), at=AT))
+        await eventually(lambda: subscriber.lagging)
+        assert heard(wire) == [(1, {"a"})]
+        await eventually(lambda: bool(wire.unread))
+        assert heard(wire) == [(2, {"b"})]
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_drain_waits_for_who_reads_and_not_for_who_is_gone() -> None:
+    world = World(buffer=0)
+    _, wire = world.client("a")
+    _, gone_wire = world.client("a")
+    for _ in range(2):
+        world.publish("a")
+        await world.hub.flush()
+    gone_wire.closing = True
+    draining = asyncio.create_task(world.hub.drain())
+    await asyncio.sleep(0)
+    assert not draining.done()
+    assert heard(wire) == [(1, {"a"})]
+    await eventually(draining.done)
+    assert heard(wire) == [(2, {"a"})]
+
+
+def test_a_message_says_what_the_invalidation_does() -> None:
+    invalidation = Invalidation(
+        offset=7,
+        patterns=("b", "a"),
+        tables=frozenset({"public.t2", "public.t1"}),
+        views=frozenset({"public.v"}),
+        lsn=(0xA << 32) + 0x1B,
+        at=AT.astimezone(tz=None) + timedelta(0),
+    )
+    assert orjson.loads(encode(message_of(invalidation))) == {
+        "type": "invalidate",
+        "offset": 7,
+        "patterns": ["b", "a"],
+        "tables": ["public.t1", "public.t2"],
+        "views": ["public.v"],
+        "lsn": "A/1B",
+        "at": "2026-01-02T03:04:05.678Z",
+    }
+    assert message_of(Invalidation(patterns=("a",), at=AT)).lsn is None
+
+
+# Everything at once, on random interleavings.
+
+
+class Watcher:
+    """One client: what he asked for when, what he heard, and from where he would resume."""
+
+    def __init__(self, world: World, interest: Interest, *, reads: bool) -> None:
+        self.world = world
+        self.reads = reads
+        self.wire = Wire()
+        self.subscriber = Subscriber(transport=self.wire, frame=framed)
+        world.hub.join(self.subscriber)
+        self.start = world.hub.position.offset
+        #: (offset after which it holds, what), in order.
+        self.interests: list[tuple[int, Interest]] = []
+        self.heard: list[tuple[ServerMessage, Position]] = []
+        self.listen(interest)
+
+    def listen(self, interest: Interest) -> None:
+        self.world.hub.listen(self.subscriber, interest)
+        self.interests.append((self.world.hub.position.offset, interest))
+
+    def interest_at(self, offset: int) -> Interest:
+        """What he asked to hear of ``offset``."""
+        return [interest for after, interest in self.interests if after < offset][-1]
+
+    def take(self, count: int | None = None) -> None:
+        self.heard += self.wire.read(count)
+
+    def leave(self) -> None:
+        self.take()
+        self.world.hub.leave(self.subscriber)
+
+
+def concerning(patterns: Iterable[str], interest: Interest) -> set[str]:
+    """Those of ``patterns`` that somebody with ``interest`` is to hear, as the promise has it."""
+    return {p for p in patterns if interest is None or any(hears(word, p) for word in interest)}
+
+
+def check(watcher: Watcher, published: dict[int, set[str] | None], upto: int, most_waiting: int) -> None:
+    """Hold what ``watcher`` heard against what was ``published`` (None: a resync) up to the offset ``upto``."""
+    told = watcher.start
+    due = {
+        offset: patterns and concerning(patterns, watcher.interest_at(offset))
+        for offset, patterns in published.items()
+        if watcher.start < offset <= upto and watcher.interest_at(offset) != frozenset()
+    }
+    for message, position in watcher.heard:
+        assert isinstance(message, Invalidate | Resync)
+        assert message.offset > told, "offsets do not rise"
+        assert position.offset >= message.offset
+        span = {offset: patterns for offset, patterns in due.items() if told < offset <= message.offset}
+        concerned: set[str] = set().union(*(patterns for patterns in span.values() if patterns))
+        if isinstance(message, Invalidate):
+            assert None not in span.values(), "a resync was passed over"
+            assert set(message.patterns) == concerned, "more or less than what concerns him"
+            assert span[message.offset], "not the highest offset in it"
+        elif message.reason == "gap":
+            assert None in span.values(), "a resync for nothing"
+        else:
+            assert message.reason == "overflow"
+            assert len(concerned) > most_waiting, "a resync for what could have been merged"
+        told = message.offset
+        # What a frame's position covers, the client will not ask for again.
+        later = [offset for offset, patterns in due.items() if told < offset <= position.offset and patterns != set()]
+        assert not later, "the position promises more than was told"
+    missing = [offset for offset, patterns in due.items() if offset > told and patterns != set()]
+    assert not missing, "something was never told"
+
+
+interests = st.none() | st.frozensets(st.sampled_from(WORDS), max_size=3)
+steps = st.one_of(
+    st.tuples(st.just("publish"), st.sets(st.sampled_from(WORDS), min_size=1, max_size=3)),
+    st.tuples(st.just("publish"), st.sets(st.sampled_from(WORDS), min_size=1, max_size=3)),
+    st.tuples(st.just("listen"), st.tuples(st.integers(0, 1_000), interests)),
+    st.tuples(st.just("join"), st.tuples(interests, st.booleans())),
+    st.tuples(st.just("leave"), st.integers(0, 1_000)),
+    st.tuples(st.just("read"), st.tuples(st.integers(0, 1_000), st.integers(1, 4))),
+    st.tuples(st.just("resync"), st.none()),
+    st.tuples(st.just("yield"), st.integers(1, 5)),
+    st.tuples(st.just("flush"), st.none()),
+)
+
+
+async def run_history(history: list[tuple[str, object]], first: list[tuple[Interest, bool]]) -> None:
+    """Play ``history`` against a hub that flushes at the same time, then hold every client's hearing against it."""
+    world = World(buffer=120)
+    published: dict[int, set[str] | None] = {}
+    watchers = [Watcher(world, interest, reads=reads) for interest, reads in first]
+    gone: list[tuple[Watcher, int]] = []
+    flushing: asyncio.Task[None] | None = None
+
+    async def flushed() -> None:
+        if flushing is not None:
+            await flushing
+
+    for step, what in history:
+        match step, what:
+            case "publish", set():
+                world.publish(*sorted(what))
+                published[world.log.last] = what
+            case "resync", _:
+                world.hub.resync("gap")
+                published[world.log.last] = None
+            case "listen", (int(number), None | frozenset() as interest) if watchers:
+                watchers[number % len(watchers)].listen(interest)
+            case "join", (None | frozenset() as interest, bool(reads)):
+                watchers.append(Watcher(world, interest, reads=reads))
+            case "leave", int(number) if watchers:
+                watcher = watchers.pop(number % len(watchers))
+                watcher.leave()
+                gone.append((watcher, watcher.heard[-1][1].offset if watcher.heard else watcher.start))
+            case "read", (int(number), int(count)) if watchers:
+                watchers[number % len(watchers)].take(count)
+            case "yield", int(times):
+                for _ in range(times):
+                    await asyncio.sleep(0)
+            case "flush", _:
+                await flushed()
+                for watcher in watchers:
+                    if watcher.reads:
+                        watcher.take()
+                flushing = asyncio.create_task(world.hub.flush())
+                await asyncio.sleep(0)
+    await flushed()
+    for _ in range(3):  # the second and third for those who had not read
+        await world.hub.flush()
+        for watcher in watchers:
+            watcher.take()
+    for watcher in watchers:
+        assert not watcher.subscriber.lagging
+        check(watcher, published, world.log.last, hub_module.MAX_WAITING)
+        assert watcher.wire.most <= 120 + 8 * 200
+    for watcher, told in gone:
+        check(watcher, published, told, hub_module.MAX_WAITING)
+        resumes(world, published, told)
+
+
+def resumes(world: World, published: dict[int, set[str] | None], told: int) -> None:
+    """Who comes back after ``told`` hears exactly what he missed, or is resynced because of a gap."""
+    since = Position(epoch=EPOCH, offset=told)
+    after = {offset: patterns for offset, patterns in published.items() if offset > told}
+    for interest in (None, frozenset({"a"}), frozenset({"b:1", "c"})):
+        missed = world.hub.missed(since, interest)
+        if None in after.values():
+            assert missed == "gap"
+            continue
+        due = {offset: concerning(patterns or (), interest) for offset, patterns in after.items()}
+        concerned: set[str] = set().union(*due.values())
+        if missed is None:
+            assert not concerned
+        else:
+            assert isinstance(missed, Invalidation)
+            assert set(missed.patterns) == concerned
+            assert missed.offset == max(offset for offset, patterns in due.items() if patterns)
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    history=st.lists(steps, max_size=60),
+    first=st.lists(st.tuples(interests, st.booleans()), min_size=1, max_size=6),
+    burst=st.integers(1, 4),
+    most_waiting=st.sampled_from([3, 1_000]),
+)
+def test_everybody_hears_exactly_what_concerns_him(
+    history: list[tuple[str, object]], first: list[tuple[Interest, bool]], burst: int, most_waiting: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hub_module, "BURST", burst)
+        patch.setattr(hub_module, "MAX_WAITING", most_waiting)
+        asyncio.run(run_history(history, first))
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_hundreds_of_clients_hear_exactly_what_concerns_them(seed: int) -> None:
+    """The same with the real burst, which is reached only by many."""
+    random = Random(seed)
+
+    def interest() -> Interest:
+        return None if random.random() < 0.1 else frozenset(random.sample(WORDS, random.randrange(3)))
+
+    history: list[tuple[str, object]] = []
+    for _ in range(250):
+        history.append(("publish", set(random.sample(WORDS, random.randint(1, 3)))))
+        for _ in range(random.randrange(6)):
+            number = random.randrange(1_000)
+            history.append(
+                random.choice(
+                    [
+                        ("listen", (number, interest())),
+                        ("join", (interest(), random.random() < 0.8)),
+                        ("leave", number),
+                        ("read", (number, 3)),
+                        ("yield", 1),
+                        ("flush", None),
+                    ]
+                )
+            )
+        if random.random() < 0.02:
+            history.append(("resync", None))
+    await run_history(history, [(interest(), random.random() < 0.8) for _ in range(350)])
+
+
+@given(
+    st.lists(st.tuples(st.frozensets(st.sampled_from(WORDS), min_size=1), st.none() | st.integers(0, 9)), max_size=8)
+)
+def test_a_merge_is_the_union(parts: list[tuple[frozenset[str], int | None]]) -> None:
+    merged = merge_all(
+        Invalidation(offset=number, patterns=tuple(patterns), lsn=lsn, at=AT + timedelta(seconds=number))
+        for number, (patterns, lsn) in enumerate(parts, 1)
+    )
+    if merged is None:
+        assert not parts
+        return
+    assert set(merged.patterns) == set().union(*(patterns for patterns, _ in parts))
+    assert len(set(merged.patterns)) == len(merged.patterns)
+    assert merged.offset == len(parts)
+    assert merged.at == AT + timedelta(seconds=1)
+    positions = [lsn for _, lsn in parts if lsn is not None]
+    assert merged.lsn == (max(positions) if len(positions) == len(parts) else None)

@@ -1,0 +1,223 @@
+"""Observations: one closed set, of which every observer knows what to make; and the metrics, held to their document."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import logging
+import re
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import structlog
+from prometheus_client.parser import text_string_to_metric_families
+
+from afresh_notifier import logs, observations
+from afresh_notifier.board import Board
+from afresh_notifier.dependencies import Catalogue
+from afresh_notifier.logs import EVENTS, Log
+from afresh_notifier.metrics import Metrics
+from afresh_notifier.observations import (
+    CatalogueRead,
+    ChangesHeard,
+    ClientJoined,
+    ClientLeft,
+    ClientResynced,
+    Delivered,
+    GapFound,
+    Invalidated,
+    Listening,
+    ListeningLost,
+    Observation,
+    PayloadRejected,
+    RefreshDone,
+    RefreshNotDone,
+    RefreshPostponed,
+    SettingIgnored,
+    fan_out,
+)
+from support.catalogues import view
+
+KINDS: tuple[type, ...] = typing.get_args(Observation)
+METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+Written = Callable[[], list[dict[str, Any]]]
+
+#: A value for a field of each type that observations have.
+VALUES: dict[Any, Any] = {
+    int: 3,
+    float: 0.25,
+    str: "text",
+    bool: True,
+    Catalogue: Catalogue.of([view("public.v", ["public.t"])], ["public.t"]),
+    tuple[SettingIgnored, ...]: (SettingIgnored(name="x", problem="p", hint="h"),),
+}
+
+
+def sample(kind: type) -> Observation:
+    """An observation of ``kind``."""
+    hints = typing.get_type_hints(kind)
+    made = {field.name: VALUES.get(hints[field.name], frozenset({"a", "b"})) for field in dataclasses.fields(kind)}
+    observation: Observation = kind(**made)
+    return observation
+
+
+def test_the_set_is_closed() -> None:
+    """Every class of the module is in the union: what is not there, no observer would know of."""
+    defined = {
+        kind
+        for _, kind in inspect.getmembers(observations, inspect.isclass)
+        if kind.__module__ == observations.__name__
+    }
+    assert defined == set(KINDS)
+    assert len(KINDS) == len(set(KINDS)) >= 20
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_an_observation_is_frozen_and_says_what_it_means(kind: type) -> None:
+    assert dataclasses.is_dataclass(kind)
+    assert kind.__doc__
+    observation = sample(kind)
+    field = dataclasses.fields(kind)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(observation, field, "changed")
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_observer_takes_every_observation(kind: type) -> None:
+    observe = fan_out(Board(), Metrics())
+    observe(sample(kind))
+
+
+def test_every_observation_has_an_event_in_the_log_and_no_two_the_same() -> None:
+    assert EVENTS.keys() == set(KINDS)
+    assert len({event for _, event in EVENTS.values()}) == len(EVENTS)
+    assert all(level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR) for level, _ in EVENTS.values())
+
+
+def test_observers_are_told_in_order() -> None:
+    told: list[str] = []
+    fan_out(lambda _: told.append("first"), lambda _: told.append("second"))(GapFound(reason="r"))
+    assert told == ["first", "second"]
+
+
+@pytest.fixture
+def written(capsys: pytest.CaptureFixture[str]) -> Iterator[Written]:
+    """The lines of JSON that went to stderr; the log's configuration is taken back after the test."""
+    yield lambda: [orjson.loads(line) for line in capsys.readouterr().err.splitlines()]
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_the_log_writes_every_field_as_json(kind: type, written: Written) -> None:
+    logs.configure(level="debug", json=True)
+    Log()(sample(kind))
+    [line] = written()
+    level, event = EVENTS[kind]
+    assert line["event"] == event
+    assert line["level"] == logging.getLevelName(level).lower()
+    assert line["timestamp"]
+    for field in dataclasses.fields(kind):
+        assert field.name in line
+        assert "object at 0x" not in str(line[field.name])
+        assert "(" not in str(line[field.name]), "a Python object's own form is no text for a log"
+
+
+def test_the_log_is_for_machines_where_nobody_looks_on(written: Written) -> None:
+    logs.configure(level="debug")
+    Log()(GapFound(reason="r"))
+    [line] = written()
+    assert line["reason"] == "r"
+
+
+def test_the_log_leaves_out_what_is_below_its_level(written: Written) -> None:
+    logs.configure(level="warning", json=True)
+    Log()(GapFound(reason="r"))
+    Log()(ListeningLost(reason="r"))
+    assert [line["event"] for line in written()] == ["listening connection lost"]
+
+
+# Metrics.
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    """Every sample by name and label values."""
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(metrics.text().decode())
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+def test_metrics_count_what_is_observed() -> None:
+    metrics = Metrics()
+    for observation in (
+        Listening(backend_pid=1),
+        ListeningLost(reason="r"),
+        Listening(backend_pid=2),
+        GapFound(reason="r"),
+        ChangesHeard(table="public.t", count=3),
+        ChangesHeard(table="public.t", count=2),
+        PayloadRejected(problem="p", payload="x"),
+        CatalogueRead(catalogue=VALUES[Catalogue], suspects=(), ignored=(), seconds=0.1),
+        RefreshDone(view="v", method="concurrently", seconds=0.5, dirty_for=2.0),
+        RefreshDone(view="v", method="plain", seconds=0.25, dirty_for=1.0),
+        RefreshNotDone(view="v", problem="p", hint="", failures=1, broken=False),
+        RefreshPostponed(view="v", problem="p"),
+        Invalidated(offset=4, patterns=(), tables=(), views=()),
+        Invalidated(offset=9, patterns=(), tables=(), views=()),
+        ClientJoined(kind="sse"),
+        ClientJoined(kind="sse"),
+        ClientLeft(kind="sse"),
+        ClientResynced(reason="gap", count=5),
+        Delivered(clients=7, lagging=2),
+        Delivered(clients=1, lagging=1),
+    ):
+        metrics(observation)
+    found = samples(metrics)
+    wanted = {
+        ("afresh_listening",): 1,
+        ("afresh_listening_lost_total",): 1,
+        ("afresh_gaps_total",): 1,
+        ("afresh_changes_total", "public.t"): 5,
+        ("afresh_payloads_rejected_total",): 1,
+        ("afresh_views",): 1,
+        ("afresh_refreshes_total", "concurrently", "v"): 1,
+        ("afresh_refreshes_total", "plain", "v"): 1,
+        ("afresh_refresh_failures_total", "v"): 1,
+        ("afresh_refreshes_postponed_total", "v"): 1,
+        ("afresh_refresh_seconds_count", "v"): 2,
+        ("afresh_refresh_seconds_sum", "v"): 0.75,
+        ("afresh_dirty_seconds_count", "v"): 2,
+        ("afresh_dirty_seconds_sum", "v"): 3,
+        ("afresh_invalidations_total",): 2,
+        ("afresh_offset",): 9,
+        ("afresh_clients", "sse"): 1,
+        ("afresh_client_resyncs_total", "gap"): 5,
+        ("afresh_deliveries_total",): 8,
+        ("afresh_clients_lagging",): 1,
+    }
+    assert {key: value for key, value in found.items() if not key[0].endswith("_bucket")} == wanted
+
+
+def test_docs_name_every_metric_with_its_type_and_labels_and_no_other() -> None:
+    """What `/metrics` has once everything was observed, against the table."""
+    metrics = Metrics()
+    for kind in KINDS:
+        metrics(sample(kind))
+    made = set()
+    for family in text_string_to_metric_families(metrics.text().decode()):
+        if family.type == "gauge" and family.name.endswith("_created"):
+            continue
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = {label for one in family.samples for label in one.labels} - {"le"}
+        made.add((name, family.type, frozenset(labels)))
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|([^|]*)\|", METRICS.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    named = {(name, kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    assert made == named
+    assert len(rows) == len(named)

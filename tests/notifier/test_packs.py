@@ -1,0 +1,69 @@
+"""Packs: found by name or by path, what they require first, and clear errors for what cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from afresh_notifier import packs
+from afresh_notifier.errors import PackError, SettingsError
+from afresh_notifier.resources import sql_folder
+from notifier import folders
+
+
+def test_every_pack_that_comes_with_afresh_can_be_read() -> None:
+    names = packs.available()
+    assert "client_health" in names
+    assert [packs.find(name).name for name in names] == names
+
+
+def test_a_pack_knows_where_its_files_are() -> None:
+    pack = packs.find("client_health")
+    assert pack.folder == sql_folder() / "packs" / "client_health"
+    assert pack.scope.ledger == "afresh:client_health"
+    assert "check" in pack.read("verify.sql")
+    with pytest.raises(PackError, match=r"pack client_health: nowhere\.sql cannot be read"):
+        pack.read("nowhere.sql")
+
+
+def test_an_unknown_name_says_which_are_known() -> None:
+    with pytest.raises(PackError, match="there is no pack 'client_helth'") as caught:
+        packs.find("client_helth")
+    assert "client_health" in caught.value.hint
+
+
+def test_a_path_names_a_pack_of_the_users_own(tmp_path: Path) -> None:
+    assert packs.find(folders.pack(tmp_path, "mine")).folder == tmp_path / "mine"
+    with pytest.raises(PackError, match="there is no pack"):
+        packs.find(str(tmp_path / "nothing"))
+
+
+def test_a_malformed_pack_is_an_error_of_its_file(tmp_path: Path) -> None:
+    home = Path(folders.pack(tmp_path, "mine"))
+    (home / "pack.toml").write_text("[pack]\nname = 'mine'", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"pack\.toml: pack\.title: is missing"):
+        packs.find(str(home))
+
+
+def test_what_is_required_comes_first_and_once(tmp_path: Path) -> None:
+    base = folders.pack(tmp_path, "base")
+    left = folders.pack(tmp_path, "left", requires=(base,))
+    right = folders.pack(tmp_path, "right", requires=(base, left))
+    assert [pack.name for pack in packs.find_all([right, left, base])] == ["base", "left", "right"]
+    assert packs.find_all([]) == []
+
+
+def test_packs_that_require_each_other_are_refused(tmp_path: Path) -> None:
+    one = folders.pack(tmp_path, "one", requires=(str(tmp_path / "two"),))
+    folders.pack(tmp_path, "two", requires=(one,))
+    with pytest.raises(PackError, match="in a circle"):
+        packs.find_all([one])
+
+
+def test_two_packs_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Their migrations would be written down under the same name."""
+    one, other = folders.pack(tmp_path / "a", "mine"), folders.pack(tmp_path / "b", "mine")
+    assert len(packs.find_all([one, f"{one}/../mine"])) == 1
+    with pytest.raises(PackError, match="two packs are called 'mine'"):
+        packs.find_all([one, other])

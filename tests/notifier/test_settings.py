@@ -1,0 +1,221 @@
+"""Settings: where they come from, what goes before what, and that each error names file, key and expectation."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from afresh_notifier.errors import SettingsError
+from afresh_notifier.settings import Settings, load, load_pack
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.startswith("AFRESH_") or name == "DATABASE_URL":
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def loaded(text: str) -> Settings:
+    Path("afresh.toml").write_text(text, encoding="utf-8")
+    return load()
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        loaded(text)
+    return caught.value.problems
+
+
+def test_without_a_file_there_are_the_defaults() -> None:
+    assert load() == Settings()
+    assert load().server.port == 8080
+
+
+def test_a_file_that_was_named_must_be_there() -> None:
+    with pytest.raises(SettingsError, match=r"other\.toml: there is no such file") as caught:
+        load(Path("other.toml"))
+    assert "--config" in caught.value.hint
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load().server.port = 1  # type: ignore[misc]
+
+
+def test_a_whole_file() -> None:
+    settings = loaded(
+        """
+        packs = ["client_health"]
+        [database]
+        dsn = "postgresql://localhost/x"
+        [refresh]
+        debounce = "250ms"
+        max_wait = 3
+        [[tables]]
+        name = 'sales."Odd Name"'
+        keys = ["Client"]
+        patterns = ["clients:{Client}"]
+        [[views]]
+        name = "summary"
+        every = "5m"
+        timeout = "1h"
+        enabled = false
+        """
+    )
+    assert settings.packs == ("client_health",)
+    assert settings.refresh.debounce == 0.25
+    assert settings.refresh.max_wait == 3
+    assert settings.tables[0].name == 'sales."Odd Name"'
+    assert settings.views[0].every == 300
+    assert settings.views[0].timeout == 3600
+    assert settings.views[0].max_load is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[server]\nprot = 1", "afresh.toml: server.prot: unknown key; did you mean 'port'?"),
+        ("[sever]\nport = 1", "afresh.toml: sever: unknown key; did you mean 'server'?"),
+        ("colour = 1", "afresh.toml: colour: unknown key; known here: database, log, packs"),
+        (
+            "[[views]]\nname = 'a'\nmax_laod = 0.1",
+            "afresh.toml: views[0].max_laod: unknown key; did you mean 'max_load'?",
+        ),
+        ("[[tables]]\nname = 'a'\n[[tables]]\nkeys = []", "afresh.toml: tables[1].name: is missing"),
+        ("[server]\nport = 'high'", "afresh.toml: server.port: input should be a valid integer"),
+        ("[server]\nport = 70000", "afresh.toml: server.port: input should be less than or equal to 65535, got 70000"),
+        ("server = 3", "afresh.toml: server: expected a section with keys of its own, got 3"),
+        ("packs = 3", "afresh.toml: packs: expected a list, got 3"),
+        ("packs = [3]", "afresh.toml: packs[0]: expected text in quotes, got 3"),
+        ("[[views]]\nname = 'a'\nblocking = 'perhaps'", "afresh.toml: views[0].blocking: "),
+        ("[refresh]\nmax_wait = '5 parsecs'", "afresh.toml: refresh.max_wait: expected a duration such as"),
+        ("[refresh]\nmax_wait = true", "afresh.toml: refresh.max_wait: expected a duration such as"),
+        ("[refresh]\nmax_wait = 0", "afresh.toml: refresh.max_wait: input should be greater than 0, got 0"),
+        ("[refresh]\nmax_wait = inf", "afresh.toml: refresh.max_wait: input should be a finite number, got inf"),
+        ("[refresh]\nmax_load = 2", "afresh.toml: refresh.max_load: input should be less than or equal to 1, got 2"),
+        ("[[tables]]\nname = 'a b'", "afresh.toml: tables[0].name: expected a name as SQL writes it"),
+        ("[[tables]]\nname = 'a.b.c'", "afresh.toml: tables[0].name: expected a name as SQL writes it"),
+        ("[[tables]]\nname = 'a'\npatterns = ['a:{']", "afresh.toml: tables[0].patterns[0]: expected every brace"),
+        ("[[tables]]\nname = 'a'\npatterns = ['']", "afresh.toml: tables[0].patterns[0]: "),
+        ("[[views]]\nname = 'a'\npatterns = ['{x}']", "afresh.toml: views[0].patterns[0]: expected some text before"),
+        ("port = ", "afresh.toml: is not valid TOML: "),
+    ],
+)
+def test_an_error_names_the_file_the_key_and_what_was_expected(text: str, expected: str) -> None:
+    (problem,) = problems(text)
+    assert problem.startswith(expected)
+
+
+def test_all_errors_are_told_at_once() -> None:
+    assert len(problems("[server]\nport = 'x'\nhots = 1\n[refresh]\ndebounce = 'x'")) == 3
+
+
+def test_a_file_that_cannot_be_read_is_an_error_of_settings() -> None:
+    Path("afresh.toml").write_bytes(b"a = '\xff'")
+    with pytest.raises(SettingsError, match=r"afresh\.toml: cannot be read"):
+        load()
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load(Path())
+
+
+def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFRESH_SERVER__PORT", "9090")
+    monkeypatch.setenv("AFRESH_REFRESH__MAX_WAIT", "500ms")
+    settings = loaded("[server]\nport = 1\nhost = '::1'")
+    assert (settings.server.port, settings.server.host, settings.refresh.max_wait) == (9090, "::1", 0.5)
+
+
+def test_an_empty_variable_sets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFRESH_SERVER__PORT", "")
+    assert loaded("[server]\nport = 1").server.port == 1
+
+
+def test_database_url_goes_before_the_file_and_behind_its_own_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = "[database]\ndsn = 'postgresql://file/x'"
+    monkeypatch.setenv("DATABASE_URL", "postgresql://url/x")
+    assert loaded(file).database.dsn == "postgresql://url/x"
+    assert loaded("").database.dsn == "postgresql://url/x"
+    monkeypatch.setenv("AFRESH_DATABASE__DSN", "postgresql://variable/x")
+    assert loaded(file).database.dsn == "postgresql://variable/x"
+
+
+@pytest.mark.parametrize("value", ["one,two", " one , two ,", '["one", "two"]'])
+def test_a_list_in_a_variable_is_separated_by_commas_or_json(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("AFRESH_PACKS", value)
+    monkeypatch.setenv("AFRESH_SERVER__ORIGINS", value)
+    assert load().packs == ("one", "two")
+    assert load().server.origins == ("one", "two")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("AFRESH_SERVER__PORT", "high", "AFRESH_SERVER__PORT: input should be a valid integer"),
+        ("AFRESH_SERVER__PROT", "1", "AFRESH_SERVER__PROT: unknown key; did you mean 'port'?"),
+        ("AFRESH_SERVER", "8080", "AFRESH_SERVER: expected a section with keys of its own, got '8080'"),
+        ("AFRESH_PACKS", "[x", "AFRESH_PACKS: is not valid JSON"),
+        ("AFRESH_PACKS", "[1]", "AFRESH_PACKS: expected text in quotes, got 1"),
+        ("AFRESH_TABLES", "[]", "AFRESH_TABLES: expected a list"),
+        ("AFRESH_TABLES__0__NAME", "a", "AFRESH_TABLES__0__NAME: expected a list"),
+        ("AFRESH_SERVER__PORT__X", "1", "AFRESH_SERVER__PORT__X: input should be a valid integer"),
+        ("AFRESH_SEVER__PORT", "1", "AFRESH_SEVER__PORT: unknown setting; did you mean 'server'?"),
+        ("AFRESH_DSN", "x", "AFRESH_DSN: unknown setting; known here: database"),
+        ("afresh_colour", "x", "afresh_colour: unknown setting; known here: database"),
+    ],
+)
+def test_an_error_in_a_variable_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    (problem,) = problems("[server]\nhost = '::1'")
+    assert problem.startswith(expected)
+
+
+def test_variables_of_the_test_suite_are_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFRESH_TEST_POSTGRES", "16")
+    assert load() == Settings()
+
+
+@given(st.integers(0, 10**6), st.sampled_from([("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("d", 86400), ("", 1)]))
+def test_durations_are_seconds(count: int, unit: tuple[str, float]) -> None:
+    settings = Settings(refresh={"debounce": f"{count}{unit[0]}"})
+    assert settings.refresh.debounce == pytest.approx(count * unit[1])
+
+
+@pytest.mark.parametrize("text", ["-1s", "1 s 2", "1e3s", "s", "", "1w", "0x1s", "½s"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a duration"):
+        Settings(refresh={"debounce": text})
+
+
+def test_what_the_command_line_says_goes_before_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFRESH_PACKS", "one")
+    assert load(packs=("two",)).packs == ("two",)
+
+
+def test_a_pack_is_read_with_the_same_care(tmp_path: Path) -> None:
+    file = tmp_path / "pack.toml"
+    file.write_text("[pack]\nname = 'Bad Name'\ntitel = 'x'\n[[views]]\nname = 'v'\nevery = 'x'", encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        load_pack(file)
+    assert [problem.removeprefix(f"{file}: ").split(":")[0] for problem in caught.value.problems] == [
+        "pack.name",
+        "pack.title",
+        "pack.titel",
+        "views[0].every",
+    ]
+
+
+def test_a_variable_is_not_blamed_for_a_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFRESH_TABLES", "x")
+    file = tmp_path / "pack.toml"
+    file.write_text("[pack]\nname = 'a'\ntitle = 'x'\n[[tables]]\nnaem = 'v'", encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        load_pack(file)
+    assert all(problem.startswith(str(file)) for problem in caught.value.problems)
