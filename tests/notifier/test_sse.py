@@ -36,6 +36,7 @@ def parse(text: str) -> Event | None:
     fields: dict[str, str] = {}
     for line in text.split("\n"):
         name, _, value = line.partition(":")
+        assert name in ("event", "id", "data", "retry", ""), f"{line!r} is no line of the stream"
         fields[name] = value.removeprefix(" ")
     return Event(fields["event"], fields["id"], orjson.loads(fields["data"])) if "data" in fields else None
 

@@ -423,12 +423,18 @@ async def test_a_client_whose_connection_dies_is_forgotten() -> None:
 
 
 async def test_a_client_that_answers_no_ping_is_cut_off_with_all_that_waits_for_it() -> None:
-    async with doors(heartbeat=0.1, client_buffer=1_024) as open_doors, raw(open_doors) as (_, writer):
+    """A close alone would wait for it to take what was written, and so for ever."""
+    async with doors(heartbeat=0.3) as open_doors, raw(open_doors) as (_, writer):
         writer.write(masked(b'{"type":"subscribe","id":"1"}'))
         await eventually(lambda: any(s.interest is None for s in open_doors.subscribers))
         transport = open_doors.subscribers[0].transport
+        server_side = transport.get_extra_info("socket")  # type: ignore[attr-defined]
+        server_side.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        open_doors.publish("x" * 1_000_000)
+        await eventually(lambda: transport.get_write_buffer_size() > 0 or transport.is_closing())
         await eventually(lambda: open_doors.hub.clients == 0)
-        await eventually(transport.is_closing)
+        assert transport.is_closing()
+        assert transport.get_write_buffer_size() == 0
 
 
 async def test_a_client_that_answers_pings_stays() -> None:
