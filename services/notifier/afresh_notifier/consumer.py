@@ -151,7 +151,7 @@ class Consumer:
                     extended = await _extend_watches(connection)
                     reading = await planning.read(connection, self._settings, self._packs)
             except database.TRANSIENT as error:
-                self._observe(CatalogueFailed(problem=str(error) or type(error).__name__, retry_in=wait))
+                self._observe(CatalogueFailed(problem=database.said(error)[0], retry_in=wait))
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, RETRY_MAX)
                 continue

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from afresh_notifier.errors import DatabaseError, Unreachable, WrongDatabase
+from afresh_notifier.errors import AfreshError, DatabaseError, Unreachable, WrongDatabase
 from afresh_notifier.resources import query
 from afresh_notifier.settings import DatabaseSettings
 
@@ -114,6 +114,16 @@ async def pool(settings: DatabaseSettings, *, size: int) -> AsyncIterator[asyncp
 
 async def _nothing(_connection: object) -> None:
     """What is done to a connection that comes back to the pool."""
+
+
+def said(error: BaseException) -> tuple[str, str]:
+    """What an error says, and its hint, apart: PostgreSQL's own text puts the hint, and a user's command, into one."""
+    if isinstance(error, asyncpg.PostgresError):
+        detail, hint = getattr(error, "detail", None), getattr(error, "hint", None)
+        return f"{error.args[0]}\n{detail}" if detail else str(error.args[0]), hint or ""
+    if isinstance(error, AfreshError):
+        return error.problem, error.hint
+    return str(error) or type(error).__name__, ""
 
 
 async def facts(connection: Connection) -> ServerFacts:

@@ -69,10 +69,13 @@ async def prepare(
             try:
                 async with connection.transaction():
                     await connection.execute(pack.read("sample.sql"))
+            except asyncpg.ObjectNotInPrerequisiteStateError:
+                yield f"{pack.name} holds data already, which is used as it is"
             except asyncpg.PostgresError as error:
+                what, hint = database.said(error)
                 raise AfreshError(
-                    f"pack {pack.name}: the sample data was not loaded: {error}",
-                    hint=getattr(error, "hint", None) or "give the demo an empty database",
+                    f"pack {pack.name}: the sample data was not loaded: {what}",
+                    hint=hint or "give the demo an empty database",
                 ) from error
         yield "analysing"
         await connection.execute("ANALYZE")

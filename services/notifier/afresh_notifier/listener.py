@@ -23,7 +23,7 @@ import asyncpg
 
 from afresh_notifier import database
 from afresh_notifier.changes import BadPayload, Gap, Heard, read_payload
-from afresh_notifier.errors import AfreshError, WrongDatabase
+from afresh_notifier.errors import WrongDatabase
 from afresh_notifier.observations import ConnectFailed, Listening, ListeningLost, Observe, PayloadRejected
 from afresh_notifier.resources import query
 from afresh_notifier.settings import DatabaseSettings
@@ -97,11 +97,11 @@ class Listener:
         while True:
             try:
                 connection = await self._connect()
-            except (AfreshError, *database.TRANSIENT) as error:
+            except database.TRANSIENT as error:
                 failures += 1
                 wait = min(RETRY_FIRST * 2 ** min(failures - 1, 10), RETRY_MAX) * self._random.uniform(0.5, 1.0)
-                hint = error.hint if isinstance(error, AfreshError) else ""
-                self._observe(ConnectFailed(problem=str(error), hint=hint, retry_in=wait))
+                what, hint = database.said(error)
+                self._observe(ConnectFailed(problem=what, hint=hint, retry_in=wait))
                 await asyncio.sleep(wait)
                 continue
             failures = 0

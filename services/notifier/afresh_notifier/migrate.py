@@ -22,6 +22,7 @@ from pogo_core.error import BadMigrationError
 from pogo_core.migration import Migration, topological_sort
 from pogo_core.util import sql as pogo_sql
 
+from afresh_notifier.database import said
 from afresh_notifier.errors import MigrationError
 from afresh_notifier.resources import query, sql_folder
 
@@ -175,10 +176,8 @@ def _explained(problem: str) -> Iterator[None]:
     try:
         yield
     except asyncpg.PostgresError as error:
-        detail = getattr(error, "detail", None)
-        raise MigrationError(
-            f"{problem}: {error}" + (f"\n{detail}" if detail else ""), hint=getattr(error, "hint", None) or ""
-        ) from error
+        what, hint = said(error)
+        raise MigrationError(f"{problem}: {what}", hint=hint) from error
 
 
 @asynccontextmanager

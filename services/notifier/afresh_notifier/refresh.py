@@ -73,17 +73,18 @@ async def refresh(pool: asyncpg.Pool, view: str, oid: int, limits: Limits) -> tu
             method = await _transaction(connection, view, oid, limits)
             return method, await _position(connection)
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
-        raise RefreshBusy(view, f"somebody else has {view} locked: {error}") from error
+        raise RefreshBusy(view, f"somebody else has {view} locked: {database.said(error)[0]}") from error
     except TimeoutError as error:
         raise RefreshFailed(view, f"no answer within {limits.timeout + GRACE:g} s; the connection was cut") from error
     except asyncpg.InsufficientPrivilegeError as error:
         raise RefreshFailed(
-            view, f"{view} was not refreshed: {error}", hint="let the service's role own the view (see `afresh doctor`)"
+            view,
+            f"{view} was not refreshed: {database.said(error)[0]}",
+            hint="let the service's role own the view (see `afresh doctor`)",
         ) from error
     except database.TRANSIENT as error:
-        raise RefreshFailed(
-            view, f"{view} was not refreshed: {error}", hint=getattr(error, "hint", None) or ""
-        ) from error
+        what, hint = database.said(error)
+        raise RefreshFailed(view, f"{view} was not refreshed: {what}", hint=hint) from error
 
 
 async def _transaction(connection: Connection, view: str, oid: int, limits: Limits) -> Method:

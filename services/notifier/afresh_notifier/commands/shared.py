@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress, ProgressColumn
 
 from afresh_notifier import packs, settings
+from afresh_notifier.database import said
 from afresh_notifier.errors import AfreshError, DatabaseError
 from afresh_notifier.packs import InstalledPack
 from afresh_notifier.settings import DatabaseSettings, Settings
@@ -86,8 +87,8 @@ def run(main: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.Abstrac
 
 def refused(error: asyncpg.PostgresError) -> DatabaseError:
     """What PostgreSQL said, whole: its message, detail and hint."""
-    detail, hint = getattr(error, "detail", None), getattr(error, "hint", None)
-    return DatabaseError(f"{error}\n{detail}" if detail else str(error), hint=hint or "")
+    what, hint = said(error)
+    return DatabaseError(what, hint=hint)
 
 
 def console(*, stderr: bool = False) -> Console:
