@@ -15,11 +15,11 @@ WITH RECURSIVE handmade (root, relid) AS (
     INNER JOIN pg_catalog.pg_inherits AS i ON i.inhparent = h.relid
 ),
 
-incomplete (root, by_watch) AS (
-    SELECT m.root, true
+incomplete (root) AS (
+    SELECT m.root
     FROM afresh.missing_triggers() AS m
     UNION
-    SELECT h.root, false
+    SELECT h.root
     FROM handmade AS h
     INNER JOIN pg_catalog.pg_class AS c ON c.oid = h.relid AND c.relkind IN ('r', 'p')
     CROSS JOIN (VALUES ('INSERT'), ('UPDATE'), ('DELETE')) AS o (operation)
@@ -46,7 +46,7 @@ SELECT
 FROM afresh.roots AS r
 INNER JOIN pg_catalog.pg_class AS c ON c.oid = r.target
 INNER JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-LEFT JOIN incomplete AS i ON i.root = r.root AND i.by_watch = r.by_watch;
+LEFT JOIN incomplete AS i ON i.root = r.root;
 
 COMMENT ON VIEW afresh.watched IS
     'Every table that tells Afresh of its changes: by afresh.watch or by a trigger made by hand.';

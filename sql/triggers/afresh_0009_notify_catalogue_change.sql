@@ -25,7 +25,7 @@ DECLARE
 BEGIN
     BEGIN
         IF TG_EVENT = 'sql_drop' THEN
-            -- is_temporary is not set on all that goes with a temporary table (its triggers, for one).
+            -- Older minor versions do not set is_temporary on a temporary table's triggers and defaults.
             SELECT count(*) > 0
             INTO lasting
             FROM pg_event_trigger_dropped_objects() AS d

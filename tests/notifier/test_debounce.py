@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -274,6 +275,29 @@ def test_parents_go_first_and_children_once_after_them() -> None:
     assert debouncer.due(1.0) == []
     debouncer.succeed(runs[1], 2.0)
     assert debouncer.due(2.0) == ["c"]
+
+
+def test_a_parent_that_is_always_due_starves_nobody() -> None:
+    storm = Timing(debounce=0.0, max_wait=2.0, max_load=1.0)
+    debouncer = Debouncer()
+    debouncer.replace(
+        {
+            "grandparent": storm,
+            "parent": replace(storm, parents=frozenset({"grandparent"})),
+            "child": replace(storm, parents=frozenset({"grandparent", "parent"})),
+        },
+        0.0,
+    )
+    started: list[str] = []
+    for moment in range(60):
+        for view in ("grandparent", "parent", "child"):
+            debouncer.dirty(view, dirt("t"), float(moment))
+        for view in debouncer.due(float(moment)):
+            started.append(view)
+            debouncer.succeed(debouncer.start(view, float(moment), NOW), moment + 0.5)
+    for view in ("grandparent", "parent", "child"):
+        turns = [place for place, other in enumerate(started) if other == view]
+        assert max(later - earlier for earlier, later in pairwise(turns)) <= 4, started
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -631,9 +655,11 @@ class Schedule(RuleBasedStateMachine):
         return name
 
     def held_back(self, view: str) -> bool:
-        """Whether a view below is running, or due."""
+        """Whether a view below is running or due, or one above goes first since this one has had its turn."""
         below = self.known[view].timing.parents
-        return any(self.known[parent].run for parent in below) or bool(below & set(self.debouncer.due(self.now)))
+        due = set(self.debouncer.due(self.now))
+        above = {other for other, known in self.known.items() if view in known.timing.parents}
+        return any(self.known[parent].run for parent in below) or bool((below | above) & due)
 
     # What holds at every moment.
 

@@ -221,7 +221,7 @@ DECLARE
 BEGIN
     BEGIN
         IF TG_EVENT = 'sql_drop' THEN
-            -- is_temporary is not set on all that goes with a temporary table (its triggers, for one).
+            -- Older minor versions do not set is_temporary on a temporary table's triggers and defaults.
             SELECT count(*) > 0
             INTO lasting
             FROM pg_event_trigger_dropped_objects() AS d
@@ -879,13 +879,11 @@ CREATE VIEW afresh.watched AS
             i_1.inhrelid
            FROM (handmade h
              JOIN pg_inherits i_1 ON ((i_1.inhparent = h.relid)))
-        ), incomplete(root, by_watch) AS (
-         SELECT m.root,
-            true AS "?column?"
+        ), incomplete(root) AS (
+         SELECT m.root
            FROM afresh.missing_triggers() m(root, member, trigger_name, state, outgrown, create_trigger, enable_trigger)
         UNION
-         SELECT h.root,
-            false
+         SELECT h.root
            FROM ((handmade h
              JOIN pg_class c_1 ON (((c_1.oid = h.relid) AND (c_1.relkind = ANY (ARRAY['r'::"char", 'p'::"char"])))))
              CROSS JOIN ( VALUES ('INSERT'::text), ('UPDATE'::text), ('DELETE'::text)) o(operation))
@@ -903,7 +901,7 @@ CREATE VIEW afresh.watched AS
    FROM (((afresh.roots r
      JOIN pg_class c ON ((c.oid = (r.target)::oid)))
      JOIN pg_namespace n ON ((n.oid = c.relnamespace)))
-     LEFT JOIN incomplete i ON ((((i.root)::oid = (r.root)::oid) AND (i.by_watch = r.by_watch))));
+     LEFT JOIN incomplete i ON (((i.root)::oid = (r.root)::oid)));
 
 
 --

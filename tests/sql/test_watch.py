@@ -254,9 +254,9 @@ async def test_writers_go_on_after_a_rolled_back_watch(db: asyncpg.Connection, e
 async def test_watch_with_peculiar_names(db: asyncpg.Connection) -> None:
     await db.execute("""
         CREATE SCHEMA "Odd.Schema";
-        CREATE TABLE "Odd.Schema"."My Table" ("Client" text, "it's \\ ""it"" too" int);
+        CREATE TABLE "Odd.Schema"."My Table" ("Client" text, "it's \\ ""it"" too" int, "up\tdown" int);
     """)
-    keys = ["Client", 'it\'s \\ "it" too']
+    keys = ["Client", 'it\'s \\ "it" too', "up\tdown"]
     name = '"Odd.Schema"."My Table"'
     assert await db.fetchval("SELECT afresh.watch($1::text::regclass, $2)", name, keys) == [name]
     listed = await watched(db)

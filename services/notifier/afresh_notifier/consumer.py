@@ -180,7 +180,7 @@ async def _extend_watches(connection: database.Connection) -> bool:
     not to be had at once, the role may not, or a trigger is in the way (`afresh doctor` says which watch is incomplete)."""
     try:
         async with connection.transaction():
-            await connection.execute(query("refresh_limits"), "10s", "500ms")
+            await connection.execute(query("transaction_limits"), "10s", "500ms")
             await connection.execute(query("extend_watches"))
     except asyncpg.PostgresError:
         return False

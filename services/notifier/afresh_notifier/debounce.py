@@ -10,8 +10,9 @@ What it promises, for each view:
 - a view that was idle for longer than `debounce` is due at once; else after `debounce` of quiet, but no later than
   `max_wait` after its first change, stretched only by the line above;
 - no dirt is lost: what a failed refresh had taken is put back, and is due again after a capped backoff;
-- a view is not started while one that it stands on is running or due: it would read the old parent, and is
-  refreshed once, after it. A parent that is held back, failing or broken holds nobody back.
+- a view is not started while one that it stands on is running, or is due and has not had its turn since the view itself
+  became due: it would read the old parent, and is refreshed once, after it. A parent that has had its turn yields, so that
+  one which is always due starves nobody; one that is held back, failing or broken holds nobody back.
 """
 
 from __future__ import annotations
@@ -101,6 +102,8 @@ class _State:
     broken: bool = False
     #: When `every` was last satisfied.
     refreshed_at: float = 0.0
+    #: The views below that were started since this one became due: they have had their turn.
+    yielded: set[str] = field(default_factory=set)
 
     def fire_at(self) -> float:
         """When this view may start; infinity where there is nothing to do."""
@@ -167,13 +170,17 @@ class Debouncer:
                 state.demanded = True
 
     def due(self, now: float) -> list[str]:
-        """The views that may start now, parents first; those in one list do not stand on one another."""
-        held = {view for view, state in self._states.items() if state.run is not None or state.fire_at() <= now}
-        return [
-            view
-            for view, state in self._states.items()
-            if state.run is None and view in held and not (state.timing.parents & held)
-        ]
+        """The views that may start now; those in one list do not stand on one another."""
+        running = {view for view, state in self._states.items() if state.run is not None}
+        due = {view: state for view, state in self._states.items() if state.run is None and state.fire_at() <= now}
+        able = {
+            view: state.timing.parents
+            for view, state in due.items()
+            if not state.timing.parents & running and not state.timing.parents & (due.keys() - state.yielded)
+        }
+        # Where a view and one that it stands on are both able, the latter has had its turn.
+        yielding = set[str]().union(*able.values())
+        return [view for view in able if view not in yielding]
 
     def wake_at(self, now: float) -> float:
         """When something becomes due that is not due yet; infinity where nothing will by time alone."""
@@ -195,6 +202,10 @@ class Debouncer:
         )
         state.dirt, state.demanded, state.leading = None, False, False
         state.run = run
+        state.yielded.clear()
+        for above in self._states.values():
+            if view in above.timing.parents and above.run is None and above.fire_at() <= now:
+                above.yielded.add(view)
         return run
 
     def succeed(self, run: Run, now: float) -> None:

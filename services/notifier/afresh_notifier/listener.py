@@ -3,8 +3,9 @@
 In: one connection of its own, on the channel `afresh`. Out: an inbox that the consumer empties.
 
 It promises that nothing is missed in silence. `LISTEN` is committed before the gap is put into the inbox: whatever
-commits later is heard, whatever committed earlier is covered by the gap, since refreshes start after it. After
-every reconnect a gap is assumed, and so at the start. A connection that is closed is noticed at once, one that is
+commits later is heard, whatever committed earlier is covered by the gap, since refreshes start after it. Nothing that
+a new connection hears is passed on before its gap: where a change has been heard, so have all that were before it.
+After every reconnect a gap is assumed, and so at the start. A connection that is closed is noticed at once, one that is
 frozen by a probe: it is asked every `probe_interval`, and given up when it does not answer within `probe_timeout`, or
 answers as somebody else (a pooler in between) or as one that listens no more.
 
@@ -89,12 +90,15 @@ class Listener:
         self._observe = observe
         self._now = now
         self._random = random or Random()  # noqa: S311 - spreads retries, guards nothing
+        #: Whether the gap before the present connection is in the inbox: nothing that it hears overtakes that.
+        self._told_gap = False
 
     async def run(self) -> None:
         """Listen until cancelled; connections that die are replaced for as long as that takes."""
         reason = "Afresh has just started"
         failures = 0
         while True:
+            self._told_gap = False
             try:
                 connection = await self._connect()
             except database.TRANSIENT as error:
@@ -107,6 +111,7 @@ class Listener:
             failures = 0
             try:
                 self._inbox.put(Gap(reason=reason, heard_at=self._now()))
+                self._told_gap = True
                 self._observe(Listening(backend_pid=connection.get_server_pid()))
                 reason = await self._until_lost(connection)
                 self._observe(ListeningLost(reason=reason))
@@ -131,7 +136,9 @@ class Listener:
         return connection
 
     def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        """asyncpg's callback, for each notification."""
+        """asyncpg's callback, for each notification; what comes before the gap is told is covered by it."""
+        if not self._told_gap:
+            return
         try:
             self._inbox.put(read_payload(str(payload), self._now()))
         except BadPayload as error:

@@ -121,12 +121,14 @@ def _cut(connection: Connection) -> None:
 
 
 async def _statements(connection: Connection, view: str, oid: int, limits: Limits) -> Method:
-    await connection.execute(query("refresh_limits"), _milliseconds(limits.timeout), _milliseconds(limits.lock_timeout))
-    if not await connection.fetchval(query("refresh_turn"), oid):
-        raise RefreshBusy(view, f"another Afresh process is refreshing {view}")
+    await connection.execute(
+        query("transaction_limits"), _milliseconds(limits.timeout), _milliseconds(limits.lock_timeout)
+    )
     plan = await connection.fetchrow(query("refresh_plan"), oid)
     if plan is None:
         raise RefreshFailed(view, f"{view} does not exist any more")
+    if not plan["turn"]:
+        raise RefreshBusy(view, f"another Afresh process is refreshing {view}")
     method = choose(view, populated=plan["populated"], usable_index=plan["usable_index"], blocking=limits.blocking)
     # The simple protocol, no prepared statement: a utility statement has no plan to keep.
     await connection.execute(plan[method.value])

@@ -1,7 +1,8 @@
 -- What must be known of a materialized view at the moment of its refresh, and the statements that carry it out, with
--- names quoted by the server. The lock comes first and in a statement of its own transaction's start: two Afresh
--- processes that refresh one view take turns, and each takes its snapshot after it has the turn.
+-- names quoted by the server. ``turn`` is whether we have it: of two Afresh processes that refresh one view, each takes
+-- the snapshot of its REFRESH, which is a later statement, after it has the turn, and keeps that until its commit.
 SELECT
+    pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtext('afresh refresh'), m.oid::int8::bit(32)::int) AS turn,
     m.relispopulated AS populated,
     EXISTS (
         SELECT FROM pg_catalog.pg_index i
