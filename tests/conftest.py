@@ -74,7 +74,7 @@ async def migrate_up(dsn: str, *names: str) -> None:
     """The engine, and the packs named, into the database at ``dsn``."""
     connection = await asyncpg.connect(dsn)
     try:
-        scopes = [migrate.engine_scope(), *(pack.scope for pack in packs.find_all(names))]
+        scopes = packs.installable(packs.find_all(names))
         async for _ in migrate.up(connection, scopes):
             pass
     finally:

@@ -2,7 +2,7 @@
 //
 //   import { Afresh } from "/static/afresh.js";
 //   new Afresh("/ws", {
-//     patterns: ["clients", "nps"],                         // left out: everything that the token allows
+//     patterns: ["clients", "nps"],                         // left out: everything
 //     onState: ({ state }) => state === "live" && reload(), // connected: load what you show
 //     onInvalidate: ({ patterns }) => drop(patterns),       // stale now, and fresh data can be read already
 //     onResync: () => dropEverything(),                     // what was missed cannot be said
@@ -18,7 +18,7 @@ const ALL = "1"; // the one subscription that a client holds
 const PROBE = "are you there"; // one that it never holds: the server answers that it knows of none such
 const DEFAULTS = {
   patterns: undefined, // which cache keys to hear of, as prefixes
-  token: undefined, // a bearer token, or a function that returns one
+  token: undefined, // a bearer token, or a function that returns one; for a proxy in front, the service does not ask for it
   onInvalidate: () => {},
   onResync: () => {},
   onState: () => {},

@@ -166,8 +166,8 @@ async def test_frozen_listener_is_noticed_and_replaced(dsn: str, db: asyncpg.Con
             os.kill(frozen, signal.SIGCONT)
 
 
-async def test_frozen_refresh_is_given_up_and_done_by_another_connection(dsn: str, db: asyncpg.Connection) -> None:
-    """A stopped backend keeps its locks, so that the view can only be refreshed once it is gone; the others go on."""
+async def test_frozen_refresh_holds_up_no_other_view(dsn: str, db: asyncpg.Connection) -> None:
+    """A stopped backend keeps its locks, so that its own view can only be refreshed once it is gone or goes on."""
     await db.execute(DIAMOND)
     async with gates(dsn) as held, afresh(dsn) as running:
         await running.settled(db)

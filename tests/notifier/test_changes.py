@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afresh_notifier.changes import BadPayload, CatalogueChange, Change, Gap, read_payload
+from afresh_notifier.changes import CatalogueChange, Change, Gap, read_payload
+from afresh_notifier.errors import BadPayload
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

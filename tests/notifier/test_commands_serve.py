@@ -202,7 +202,7 @@ async def test_direct_waits_for_whoever_has_the_view(tmp_path: Path, dsn: str, v
             row["xact_start"]
             for row in await views.fetch(
                 "SELECT xact_start FROM pg_stat_activity WHERE datname = current_database() "
-                "AND query ~ '^REFRESH' AND xact_start IS NOT NULL"
+                "AND query ~ 'REFRESH MATERIALIZED' AND pid <> pg_backend_pid() AND xact_start IS NOT NULL"
             )
         )
         return len(tries) > 1

@@ -566,7 +566,9 @@ class Schedule(RuleBasedStateMachine):
         assert known.run is None, "two refreshes of one view in flight"
         assert not known.broken, "a broken view was tried"
         assert self.now >= known.floor() - EPSILON, "the load limit or a backoff was not kept"
-        assert not self.held_back(view), "started while a view below is running or due"
+        below = known.timing.parents
+        assert not any(self.known[parent].run for parent in below), "started while a view below is running"
+        assert not below & set(self.debouncer.due(self.now)), "started while a view below is about to be"
         run = self.debouncer.start(view, self.now, NOW)
         assert run.dirt.tables >= known.unshown.keys(), "a change was lost"
         assert run.started == self.now
@@ -655,11 +657,15 @@ class Schedule(RuleBasedStateMachine):
         return name
 
     def held_back(self, view: str) -> bool:
-        """Whether a view below is running or due, or one above goes first since this one has had its turn."""
+        """Whether a view below is running or due, or this one may have had its turn and yield to one above."""
         below = self.known[view].timing.parents
-        due = set(self.debouncer.due(self.now))
-        above = {other for other, known in self.known.items() if view in known.timing.parents}
-        return any(self.known[parent].run for parent in below) or bool((below | above) & due)
+        yields = any(
+            view in other.timing.parents and other.run is None and other.dirty_since is not None
+            for other in self.known.values()
+        )
+        return (
+            yields or any(self.known[parent].run for parent in below) or bool(below & set(self.debouncer.due(self.now)))
+        )
 
     # What holds at every moment.
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from afresh_notifier import dependencies
-from afresh_notifier.dependencies import Catalogue, View
-from support.catalogues import view
+from afresh_notifier.dependencies import Catalogue, Tree, View
+from support.catalogues import view, watched
 
 # Answers from a picture.
 
@@ -22,7 +22,7 @@ PICTURE = Catalogue.of(
         view("a", tables=["t"]),
         view("e", parents=["elsewhere"]),
     ],
-    ["t", "lonely"],
+    watched("t", "lonely"),
 )
 
 
@@ -121,7 +121,7 @@ async def tables(db: asyncpg.Connection) -> asyncpg.Connection:
 async def test_an_empty_database_has_no_views(db: asyncpg.Connection) -> None:
     catalogue = await look(db)
     assert catalogue.views == {}
-    assert catalogue.watched == frozenset()
+    assert catalogue.watched == {}
 
 
 async def test_a_view_hangs_on_the_tables_it_reads(tables: asyncpg.Connection) -> None:
@@ -134,7 +134,7 @@ async def test_a_view_hangs_on_the_tables_it_reads(tables: asyncpg.Connection) -
     assert found.parents == frozenset()
     assert not found.populated
     assert not found.usable_index
-    assert (await look(tables)).watched == {"public.t"}
+    assert (await look(tables)).watched.keys() == {"public.t"}
 
 
 async def test_a_view_hangs_on_tables_behind_plain_views(tables: asyncpg.Connection) -> None:
@@ -208,7 +208,7 @@ async def test_a_partition_stands_for_its_whole_tree(db: asyncpg.Connection) -> 
     members = {"public.tree", "public.branch", "public.leaf"}
     assert catalogue.views["public.v"].tables == members
     assert catalogue.views["public.w"].tables == members
-    assert catalogue.watched == members
+    assert catalogue.watched == {name: Tree(root="public.tree", kin=frozenset(members - {name})) for name in members}
     for name in members:
         assert set(catalogue.reading(name)) == {"public.v", "public.w"}
 

@@ -234,7 +234,7 @@ async def test_a_watch_that_is_not_complete(dsn: str, orders: asyncpg.Connection
     await orders.execute("ALTER EVENT TRIGGER afresh_catalogue_change ENABLE ALWAYS")
     found = await only(dsn)
     assert (found.level, found.about) == ("problem", "public.orders")
-    assert "afresh_update on orders is " in found.what
+    assert "afresh_update on public.orders is " in found.what
     await orders.execute(found.to_do)
     assert await bad(dsn) == []
 
@@ -452,7 +452,7 @@ async def test_a_view_on_what_the_catalogue_cannot_see(dsn: str, orders: asyncpg
     unpopulated, found = await bad(dsn)
     assert (found.level, found.about) == ("warning", "public.mixed")
     assert "foreign table public.far cannot be watched" in found.what
-    assert "function hidden() hides what it reads" in found.what
+    assert "function public.hidden() hides what it reads" in found.what
     assert await bad(dsn, views=[{"name": "mixed", "every": "5m"}]) == [unpopulated]
 
 

@@ -596,6 +596,8 @@ def resumes(world: World, published: dict[int, set[str] | None], told: int) -> N
         concerned: set[str] = set().union(*due.values())
         if missed is None:
             assert not concerned
+        elif len(concerned) > hub_module.MAX_WAITING:
+            assert missed == "overflow"
         else:
             assert isinstance(missed, Invalidation)
             assert set(missed.patterns) == concerned

@@ -40,7 +40,7 @@ from afresh_notifier.observations import (
     SettingIgnored,
     fan_out,
 )
-from support.catalogues import view
+from support.catalogues import view, watched
 
 KINDS: tuple[type, ...] = typing.get_args(Observation)
 METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -53,7 +53,7 @@ VALUES: dict[Any, Any] = {
     float: 0.25,
     str: "text",
     bool: True,
-    Catalogue: Catalogue.of([view("public.v", ["public.t"])], ["public.t"]),
+    Catalogue: Catalogue.of([view("public.v", ["public.t"])], watched("public.t")),
     tuple[SettingIgnored, ...]: (SettingIgnored(name="x", problem="p", hint="h"),),
 }
 
@@ -168,7 +168,7 @@ def test_metrics_count_what_is_observed() -> None:
         RefreshDone(view="v", method="concurrently", seconds=0.5, dirty_for=2.0),
         RefreshDone(view="v", method="plain", seconds=0.25, dirty_for=1.0),
         RefreshNotDone(view="v", problem="p", hint="", failures=1, broken=False),
-        RefreshPostponed(view="v", problem="p"),
+        RefreshPostponed(view="v", problem="p", waits=1),
         Invalidated(offset=4, patterns=(), tables=(), views=()),
         Invalidated(offset=9, patterns=(), tables=(), views=()),
         ClientJoined(kind="sse"),

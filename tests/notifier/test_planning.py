@@ -9,7 +9,7 @@ from afresh_notifier import packs, planning
 from afresh_notifier.dependencies import Catalogue
 from afresh_notifier.planning import Reading, name_pattern
 from afresh_notifier.settings import Settings, TableSettings, ViewSettings
-from support.catalogues import view
+from support.catalogues import view, watched
 
 #: `t` and `u` are watched, `w` is not; `top` stands on `v`.
 CATALOGUE = Catalogue.of(
@@ -18,7 +18,7 @@ CATALOGUE = Catalogue.of(
         view("public.top", parents=["public.v"], oid=2),
         view("public.alone", ["public.w"], oid=3),
     ],
-    ["public.t", "sales.u"],
+    watched("public.t", "sales.u"),
 )
 FOUND = {
     "t": ("public.t", "r"),
@@ -205,7 +205,7 @@ async def test_names_are_found_in_the_database_as_sql_finds_them(db: asyncpg.Con
     assert reading.plan.timings["public.totals"].every == 300
     assert patterns_of_table(reading, 'sales."Odd Name"') == ["odd:{id}"]
     assert patterns_of_table(reading, "public.orders") == ["orders"]
-    assert patterns_of_table(reading, "public.orders_1") == ["orders_1"]
+    assert patterns_of_table(reading, "public.orders_1") == ["orders"]
     assert [one.problem for one in reading.ignored] == ["there is no table gone"]
 
 

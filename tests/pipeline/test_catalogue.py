@@ -155,8 +155,7 @@ async def test_rewriting_alter_table_is_a_change(dsn: str, db: asyncpg.Connectio
         + """
         CREATE TABLE t (id int PRIMARY KEY, n int);
         INSERT INTO t VALUES (1, 1);
-        CREATE FUNCTION seen(anyelement) RETURNS text LANGUAGE sql STABLE AS $$ SELECT $1::text $$;
-        CREATE MATERIALIZED VIEW v AS SELECT id, (SELECT count(*) FROM t AS o WHERE o.id > 0) AS n FROM t;
+        CREATE MATERIALIZED VIEW v AS SELECT id FROM t;
         CREATE UNIQUE INDEX ON v (id);
         SELECT afresh.watch('t');
         """

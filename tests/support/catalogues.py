@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from afresh_notifier.dependencies import View
+from afresh_notifier.dependencies import Tree, View
 
 
 def view(
@@ -31,3 +31,8 @@ def view(
         opaque_functions=frozenset(opaque_functions),
         fingerprint=fingerprint,
     )
+
+
+def watched(*names: str) -> dict[str, Tree]:
+    """Watched tables that have no partitions and are none."""
+    return {name: Tree(root=name) for name in names}

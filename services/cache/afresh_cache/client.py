@@ -71,6 +71,7 @@ async def listen(
 ) -> AsyncGenerator[Event, None]:
     """Everything that concerns ``patterns`` (None: all), from ``since`` (None: now) on.
 
+    ``token`` is sent along as the subprotocol `bearer.<token>`, for a proxy in front: the service does not ask for it.
     ``url`` is the service's, `http://host:port` or `wss://host/ws`. Raises `SubscriptionRefused` where the server will not
     have us, ValueError for a url that is none. Cancelling it, or closing it (`contextlib.aclosing`), closes the connection.
     """
@@ -113,7 +114,7 @@ async def _events(
     socket: aiohttp.ClientWebSocketResponse, since: Position | None
 ) -> AsyncGenerator[tuple[Event | None, Position | None], None]:
     """What one connection says, each with the position to resume from after it. Raises `SubscriptionRefused`."""
-    epoch = since.epoch if since is not None else ""
+    subscribed = False  # until then what is said is of another log perhaps, or before the answer to our position
     async for frame in socket:
         if frame.type is not aiohttp.WSMsgType.TEXT:
             continue
@@ -123,16 +124,15 @@ async def _events(
             raise aiohttp.ClientError(f"the server does not speak {PROTOCOL}: {error}") from error
         match message:
             case Subscribed():
-                epoch = message.epoch
-                since = Position(epoch=epoch, offset=message.offset)
+                subscribed = True
+                since = Position(epoch=message.epoch, offset=message.offset)
                 yield Connected(position=since, recovered=message.recovered), since
-            case PositionUpdate():
-                epoch = message.epoch
-                since = Position(epoch=epoch, offset=message.offset)
+            case PositionUpdate() if subscribed:
+                since = Position(epoch=message.epoch, offset=message.offset)
                 yield None, since
             case Invalidate() | Resync():
-                if epoch and since is not None and since.epoch == epoch:
-                    since = Position(epoch=epoch, offset=max(since.offset, message.offset))
+                if subscribed and since is not None:
+                    since = Position(epoch=since.epoch, offset=max(since.offset, message.offset))
                 yield message, since
             case Error() if message.code == "forbidden" or message.id == SUBSCRIPTION:
                 raise SubscriptionRefused(message.code, message.message)

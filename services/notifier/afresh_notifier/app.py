@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 import signal
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -29,23 +30,23 @@ from afresh_notifier.logs import Log
 from afresh_notifier.metrics import Metrics
 from afresh_notifier.observations import Observe, Serving, Stopping, Warned, fan_out
 from afresh_notifier.refresher import Refresher
-from afresh_notifier.settings import Settings
+from afresh_notifier.settings import Settings, http_address
 
 #: How long clients may take to answer a goodbye, in seconds.
 GOODBYE = 2.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """A running service; ``url`` is where its HTTP side answers."""
 
-    def __init__(self, url: str, refresher: Refresher, hub: Hub, board: Board) -> None:
-        self.url = url
-        self.refresher = refresher
-        self.hub = hub
-        self.board = board
+    url: str
+    refresher: Refresher
+    hub: Hub
+    board: Board
 
 
-async def serve(settings: Settings, *, started: Callable[[Service], None] | None = None) -> None:
+async def serve(settings: Settings) -> None:
     """Run the service until SIGTERM or SIGINT. Raises `AfreshError` where it cannot start; what a stage dies of, after."""
     loop, main = asyncio.get_running_loop(), asyncio.current_task()
     assert main is not None  # noqa: S101 - a coroutine runs in a task
@@ -59,9 +60,7 @@ async def serve(settings: Settings, *, started: Callable[[Service], None] | None
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled)
     try:
-        async with running(settings, Log()) as service:
-            if started is not None:
-                started(service)
+        async with running(settings, Log()):
             await stop.wait()
     except asyncio.CancelledError:
         if not stop.is_set():
@@ -104,7 +103,7 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
             telling = group.create_task(hub.run(), name="hub")
             inspecting = group.create_task(_inspect(settings, board, refresher, observe), name="inspection")
             observe(Serving(url=url))
-            yield Service(url, refresher, hub, board)
+            yield Service(url=url, refresher=refresher, hub=hub, board=board)
             observe(Stopping(reason="asked to"))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(settings.server.shutdown_timeout):
@@ -146,8 +145,6 @@ async def _http(settings: Settings, api: Api) -> AsyncIterator[str]:
                 f"cannot listen on {host}:{port}: {error.strerror or error}",
                 hint="another program has the port, or the address is not this machine's; try --port or --host",
             ) from error
-        bound_host, bound_port = runner.addresses[0][:2]
-        shown = "127.0.0.1" if bound_host in ("0.0.0.0", "::") else bound_host  # noqa: S104 - only to print it
-        yield f"http://[{shown}]:{bound_port}" if ":" in shown else f"http://{shown}:{bound_port}"
+        yield http_address(*runner.addresses[0][:2])
     finally:
         await runner.cleanup()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from afresh_notifier.observations import (
+    CatalogueFailed,
     CatalogueRead,
     ConnectFailed,
     Listening,
@@ -42,6 +43,7 @@ class Board:
         self.ignored: tuple[SettingIgnored, ...] = ()
         #: Whether the catalogue was read at least once: before that it is not known what there is to refresh.
         self.planned = asyncio.Event()
+        self.why_not_planned = "the catalogue was not read yet"
         self.listening = False
         self.why_not_listening = "the listening connection is not there yet"
 
@@ -54,14 +56,18 @@ class Board:
                 self.listening, self.why_not_listening = False, reason
             case ConnectFailed(problem=problem):
                 self.listening, self.why_not_listening = False, problem
+            case CatalogueFailed(problem=problem):
+                self.why_not_planned = f"the catalogue cannot be read: {problem}"
             case CatalogueRead(catalogue=catalogue, ignored=ignored):
                 self.views = {name: self.views.get(name, ViewState()) for name in catalogue.views}
                 self.ignored = ignored
+                self.why_not_planned = ""
                 self.planned.set()
             case RefreshStarted(view=view):
                 self._state(view).refreshing = True
-            case RefreshPostponed(view=view):
-                self._state(view).refreshing = False
+            case RefreshPostponed(view=view, problem=problem):
+                state = self._state(view)
+                state.refreshing, state.problem = False, problem
             case RefreshDone(view=view, seconds=seconds):
                 state = self._state(view)
                 state.refreshing, state.broken, state.failures = False, False, 0
@@ -76,4 +82,5 @@ class Board:
                 pass
 
     def _state(self, view: str) -> ViewState:
-        return self.views.setdefault(view, ViewState())
+        """The state of ``view``; one that nobody sees, where it was dropped while it was being refreshed."""
+        return self.views.get(view) or ViewState()

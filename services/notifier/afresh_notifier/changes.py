@@ -15,7 +15,7 @@ import orjson
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from afresh_cache.patterns import KeyValue
-from afresh_notifier.errors import AfreshError
+from afresh_notifier.errors import BadPayload
 
 #: The version of the payload that `notify_event_refresh` writes.
 PAYLOAD_VERSION = 1
@@ -23,10 +23,6 @@ PAYLOAD_VERSION = 1
 Operation = Literal["INSERT", "UPDATE", "DELETE", "TRUNCATE"]
 #: One row's key: pairs of column and value.
 Key = tuple[tuple[str, KeyValue], ...]
-
-
-class BadPayload(AfreshError):
-    """A notification on our channel that is none of ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ afterwards is told again when its view is refreshed.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -43,6 +44,15 @@ from afresh_notifier.settings import Settings
 #: First and longest wait between two attempts to read the catalogue, in seconds.
 RETRY_FIRST, RETRY_MAX = 0.1, 5.0
 
+#: How long one reading of the plan may take, in seconds; then its connection is cut, and it is tried on another.
+READ_PATIENCE = 30.0
+
+#: How often, in seconds, the plan may be read for tables that it does not know, and how many such are remembered.
+STRANGER_PACE, MAX_STRANGERS = 1.0, 1_000
+
+#: What a table that the plan does not know is called in observations: anybody can invent names.
+UNKNOWN = "unknown"
+
 
 class Consumer:
     """Turns what was heard into dirty views and invalidations."""
@@ -67,17 +77,19 @@ class Consumer:
         self._resync = resync
         self._observe = observe
         self._ignored: tuple[SettingIgnored, ...] = ()
-        self._poll = True
+        #: When the plan is read anew at the latest, in the event loop's time.
+        self._poll_at = math.inf
+        #: No plan is read for a stranger's sake before this.
+        self._patience_until = -math.inf
         #: Tables that were heard of and that the newest plan still does not know: not looked for again and again.
-        self._strangers: frozenset[str] = frozenset()
+        self._strangers: set[str] = set()
         self._started = False
 
     async def run(self) -> None:
         """Consume until the inbox is closed and empty. Cancelled, it loses what it had taken: that is a stop at once."""
         while True:
-            poll = self._settings.database.catalogue_poll if self._poll else None
             try:
-                async with asyncio.timeout(poll):
+                async with asyncio.timeout_at(self._poll_at if math.isfinite(self._poll_at) else None):
                     heard = await self._inbox.take()
             except TimeoutError:
                 heard = []
@@ -88,15 +100,17 @@ class Consumer:
     async def _consume(self, heard: list[Heard]) -> None:
         changes = [item for item in heard if isinstance(item, Change)]
         gap = next((item for item in heard if isinstance(item, Gap)), None)
-        tables = {change.table for change in changes}
-        catalogue = self._refresher.plan.patterns.catalogue
-        strangers = {table for table in tables - self._strangers if not catalogue.knows(table)}
         if gap is not None:
             self._observe(GapFound(reason=gap.reason))
-        if gap or strangers or not heard or any(isinstance(item, CatalogueChange) for item in heard):
+            # What cut the listening connection off may have frozen the pool's: they are opened anew.
+            await self._pool.expire_connections()
+        if gap or any(isinstance(item, CatalogueChange) for item in heard) or _now() >= self._poll_at:
             await self._read_plan()
-            catalogue = self._refresher.plan.patterns.catalogue
-            self._strangers = frozenset(table for table in tables | self._strangers if not catalogue.knows(table))
+        elif self._strange(changes):
+            if _now() >= self._patience_until:
+                await self._read_plan()
+            else:
+                self._poll_at = min(self._poll_at, self._patience_until)
         if gap is not None:
             self._refresher.dirty(frozenset(self._refresher.plan.timings), None, gap.heard_at)
             self._resync("gap" if self._started else "restart")
@@ -104,11 +118,24 @@ class Consumer:
         if changes:
             await self._pass_on(changes)
 
+    def _strange(self, changes: list[Change]) -> bool:
+        """Whether one of these is of a table that is not known, and that was not looked for in vain before.
+
+        What is missed by looking later is covered: a table or a view that comes into the plan is told and refreshed.
+        """
+        knows = self._refresher.plan.patterns.catalogue.knows
+        strangers = {change.table for change in changes if not knows(change.table)} - self._strangers
+        if len(self._strangers) < MAX_STRANGERS:
+            self._strangers |= strangers
+            return bool(strangers)
+        return False
+
     async def _pass_on(self, changes: list[Change]) -> None:
         """Dirty the views first, which start refreshing while the position for the rest is asked for."""
-        for table, count in Counter(change.table for change in changes).items():
-            self._observe(ChangesHeard(table=table, count=count))
         plan, healthy = self._refresher.plan.patterns, self._refresher.healthy()
+        known = (change.table if plan.catalogue.knows(change.table) else UNKNOWN for change in changes)
+        for table, count in Counter(known).items():
+            self._observe(ChangesHeard(table=table, count=count))
         at_once: dict[str, None] = {}
         tables: set[str] = set()
         for change in changes:
@@ -135,7 +162,7 @@ class Consumer:
     async def _position(self) -> int | None:
         """A write-ahead log position that covers what was heard; None where the server does not say at once."""
         try:
-            async with asyncio.timeout(1.0), self._pool.acquire() as connection:
+            async with database.lent(self._pool, 1.0) as connection:
                 return int(await connection.fetchval(query("current_lsn")))
         except database.TRANSIENT:
             return None
@@ -145,17 +172,21 @@ class Consumer:
         wait = RETRY_FIRST
         while True:
             began = time.perf_counter()
+            stale = frozenset(view for view in self._refresher.plan.timings if self._refresher.stale_for(view))
             try:
-                async with self._pool.acquire(timeout=self._settings.database.connect_timeout) as connection:
+                async with database.lent(self._pool, READ_PATIENCE) as connection:
                     facts = await database.facts(connection)
-                    extended = await _extend_watches(connection)
-                    reading = await planning.read(connection, self._settings, self._packs)
+                    incomplete = await _extend_watches(connection)
+                    reading = await planning.read(connection, self._settings, self._packs, stale)
             except database.TRANSIENT as error:
                 self._observe(CatalogueFailed(problem=database.said(error)[0], retry_in=wait))
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, RETRY_MAX)
                 continue
-            self._poll = not (facts.event_trigger and extended)
+            polls = not facts.event_trigger or bool(incomplete)
+            self._poll_at = _now() + self._settings.database.catalogue_poll if polls else math.inf
+            self._patience_until = _now() + STRANGER_PACE
+            ignored = (*reading.ignored, *incomplete)
             catalogue = reading.plan.patterns.catalogue
             suspects = catalogue.suspects(self._refresher.plan.patterns.catalogue)
             self._refresher.replace(reading.plan, suspects, datetime.now(UTC))
@@ -163,25 +194,38 @@ class Consumer:
                 CatalogueRead(
                     catalogue=catalogue,
                     suspects=suspects,
-                    ignored=reading.ignored,
+                    ignored=ignored,
                     seconds=time.perf_counter() - began,
                 )
             )
-            if reading.ignored != self._ignored:
-                self._ignored = reading.ignored
-                for problem in reading.ignored:
+            if ignored != self._ignored:
+                self._ignored = ignored
+                for problem in ignored:
                     self._observe(problem)
+            self._strangers.clear()
             return
 
 
-async def _extend_watches(connection: database.Connection) -> bool:
+async def _extend_watches(connection: database.Connection) -> list[SettingIgnored]:
     """Watch the partitions that came without a trigger's having seen it, before the plan is read: what was written to
-    them so far is covered by the refresh that their being new causes. False where that must be tried again: a lock was
-    not to be had at once, the role may not, or a trigger is in the way (`afresh doctor` says which watch is incomplete)."""
-    try:
-        async with connection.transaction():
-            await connection.execute(query("transaction_limits"), "10s", "500ms")
-            await connection.execute(query("extend_watches"))
-    except asyncpg.PostgresError:
-        return False
-    return True
+    them so far is covered by the refresh that their being new causes. Each watch is a transaction of its own, so that none
+    holds another's locks, or fails with it. Returns what could not be done, which is tried again at the next poll."""
+    failed = []
+    for row in await connection.fetch(query("incomplete_watches")):
+        try:
+            async with connection.transaction():
+                await connection.execute(query("transaction_limits"), "10s", "500ms")
+                await connection.execute(query("extend_watch"), row["root"], row["keys"])
+        except asyncpg.PostgresError as error:
+            failed.append(
+                SettingIgnored(
+                    name=row["name"],
+                    problem=f"the watch on {row['name']} does not cover all its partitions: {database.said(error)[0]}",
+                    hint=f"let the table's owner run `afresh watch {row['name']}`",
+                )
+            )
+    return failed
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

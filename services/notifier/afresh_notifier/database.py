@@ -37,7 +37,9 @@ TRANSIENT = (
 )
 
 _SESSION = {
-    "search_path": "public",
+    # Not `public`: there anybody who may create objects could put an operator or a function in the way of our queries,
+    # and have it run with our rights.
+    "search_path": "pg_catalog",
     "timezone": "UTC",
     "synchronous_commit": "on",
     "statement_timeout": "30s",
@@ -58,31 +60,47 @@ class ServerFacts:
     standby: bool
     installed: bool
     event_trigger: bool
-    backend_pid: int
 
 
 async def connect(
-    settings: DatabaseSettings, *, name: str = "afresh", statement_timeout: str = _SESSION["statement_timeout"]
+    settings: DatabaseSettings,
+    *,
+    name: str = "afresh",
+    statement_timeout: str = _SESSION["statement_timeout"],
+    search_path: str = _SESSION["search_path"],
 ) -> asyncpg.Connection:
     """A connection; ``name`` is its `application_name`. Raises `Unreachable` or `WrongDatabase`."""
     async with _explained(settings):
         return await asyncpg.connect(
             settings.dsn,
             timeout=settings.connect_timeout,
-            server_settings={**_SESSION, "application_name": name, "statement_timeout": statement_timeout},
+            server_settings={
+                **_SESSION,
+                "application_name": name,
+                "statement_timeout": statement_timeout,
+                "search_path": search_path,
+            },
         )
 
 
 @asynccontextmanager
-async def connection(
-    settings: DatabaseSettings, *, name: str = "afresh", statement_timeout: str = _SESSION["statement_timeout"]
-) -> AsyncIterator[asyncpg.Connection]:
-    """A connection that is closed on leaving."""
-    opened = await connect(settings, name=name, statement_timeout=statement_timeout)
+async def connection(settings: DatabaseSettings, **options: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection, made as by `connect`, that is closed on leaving; cut, where the server does not answer that."""
+    opened = await connect(settings, **options)
     try:
         yield opened
     finally:
-        await opened.close()
+        with contextlib.suppress(*TRANSIENT):
+            await opened.close(timeout=settings.connect_timeout)
+        cut(opened)
+
+
+@asynccontextmanager
+async def scripting(settings: DatabaseSettings, *, name: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection for what users write themselves, as migrations and sample data: with `public` as the search path, and
+    with all the time it takes."""
+    async with connection(settings, name=name, statement_timeout="0", search_path="public") as opened:
+        yield opened
 
 
 @asynccontextmanager
@@ -110,6 +128,32 @@ async def pool(settings: DatabaseSettings, *, size: int) -> AsyncIterator[asyncp
             await asyncio.wait_for(made.close(), settings.connect_timeout)
     finally:
         made.terminate()
+
+
+@asynccontextmanager
+async def lent(pool: asyncpg.Pool, seconds: float) -> AsyncIterator[Connection]:
+    """A connection of the pool, for at most ``seconds`` from its being lent; then it is cut, and what waits for it fails.
+
+    It is cut from outside, since a cancelled query, a rollback and the return to the pool all wait for the server's answer,
+    which a frozen one never gives. Raises TimeoutError where none is to be had within ``seconds``.
+    """
+    connection = await pool.acquire(timeout=seconds)
+    watch = asyncio.get_running_loop().call_later(seconds, cut, connection)
+    try:
+        yield connection
+    except BaseException as error:
+        if not isinstance(error, asyncpg.PostgresError):
+            cut(connection)
+        raise
+    finally:
+        watch.cancel()
+        await pool.release(connection)
+
+
+def cut(connection: Connection) -> None:
+    """End the connection without a word to the server; one that is ended already stays so."""
+    with contextlib.suppress(asyncpg.InterfaceError):  # the pool has taken back one that died by itself
+        connection.terminate()
 
 
 async def _nothing(_connection: object) -> None:

@@ -100,6 +100,8 @@ class _State:
     failures: int = 0
     waits: int = 0
     broken: bool = False
+    #: `mend` came during the refresh in flight, whose finding is out of date if it is that the view is broken.
+    mended: bool = False
     #: When `every` was last satisfied.
     refreshed_at: float = 0.0
     #: The views below that were started since this one became due: they have had their turn.
@@ -162,6 +164,7 @@ class Debouncer:
         state = self._states.get(view)
         if state is not None:
             state.broken, state.failures, state.retry_at = False, 0, -math.inf
+            state.mended = state.run is not None
 
     def hurry(self) -> None:
         """Make everything that is dirty due at once, but for what failed or was locked when it was last tried."""
@@ -173,14 +176,28 @@ class Debouncer:
         """The views that may start now; those in one list do not stand on one another."""
         running = {view for view, state in self._states.items() if state.run is not None}
         due = {view: state for view, state in self._states.items() if state.run is None and state.fire_at() <= now}
-        able = {
-            view: state.timing.parents
+        first = self._first(running, due)
+        yielding = frozenset[str]() if first is None else due[first].timing.parents
+        return [
+            view
             for view, state in due.items()
-            if not state.timing.parents & running and not state.timing.parents & (due.keys() - state.yielded)
-        }
-        # Where a view and one that it stands on are both able, the latter has had its turn.
-        yielding = set[str]().union(*able.values())
-        return [view for view in able if view not in yielding]
+            if view not in yielding
+            and not state.timing.parents & running
+            and (view == first or not state.timing.parents & due.keys())
+        ]
+
+    @staticmethod
+    def _first(running: set[str], due: Mapping[str, _State]) -> str | None:
+        """The one view to which all that it stands on yield: of those that wait for views which have had their turn, the
+        one that has been dirty longest. To one, since several could wait for each other in a circle."""
+        waiting = [
+            (state.dirty_since, view)
+            for view, state in due.items()
+            if state.dirt is not None
+            and state.timing.parents & (running | due.keys())
+            and not state.timing.parents & (due.keys() - state.yielded)
+        ]
+        return min(waiting)[1] if waiting else None
 
     def wake_at(self, now: float) -> float:
         """When something becomes due that is not due yet; infinity where nothing will by time alone."""
@@ -200,7 +217,7 @@ class Debouncer:
             dirty_since=state.dirty_since if state.dirt is not None else now,
             demanded=state.demanded,
         )
-        state.dirt, state.demanded, state.leading = None, False, False
+        state.dirt, state.demanded, state.leading, state.mended = None, False, False, False
         state.run = run
         state.yielded.clear()
         for above in self._states.values():
@@ -227,7 +244,7 @@ class Debouncer:
         if state is None:
             return 0
         state.failures += 1
-        state.broken = broken and not state.demanded
+        state.broken = broken and not state.demanded and not state.mended
         state.waits = 0
         self._put_back(state, run, now)
         self._end(state, run, now)
@@ -235,19 +252,27 @@ class Debouncer:
         state.retry_at = now + backoff * self._random.uniform(0.75, 1.0)
         return state.failures
 
-    def busy(self, run: Run, now: float) -> None:
+    def busy(self, run: Run, now: float) -> int:
         """Somebody else holds the view: the dirt is put back, to be tried soon; this is no failure, and cost nothing.
 
-        A demand is put back with it: whoever waits for it does not wait for the load limit too.
+        A demand is put back with it: whoever waits for it does not wait for the load limit too. Returns how many times in a
+        row the view was not to be had.
         """
         state = self._current(run)
-        if state is not None:
-            self._put_back(state, run, now)
-            state.demanded = state.demanded or run.demanded
-            state.run = None
-            wait = min(BUSY_FIRST * 2 ** min(state.waits, 10), BUSY_MAX)
-            state.waits += 1
-            state.retry_at = now + wait * self._random.uniform(0.5, 1.0)
+        if state is None:
+            return 0
+        self._put_back(state, run, now)
+        state.demanded = state.demanded or run.demanded
+        state.run = None
+        wait = min(BUSY_FIRST * 2 ** min(state.waits, 10), BUSY_MAX)
+        state.waits += 1
+        state.retry_at = now + wait * self._random.uniform(0.5, 1.0)
+        return state.waits
+
+    def broken(self, view: str) -> bool:
+        """Whether ``view`` is not tried again before `mend`."""
+        state = self._states.get(view)
+        return state is not None and state.broken
 
     def rested(self, now: float) -> bool:
         """Whether every view shows all there is and would act on a change at once."""

@@ -21,9 +21,9 @@ from afresh_cache import client
 from afresh_cache.messages import Invalidate
 from afresh_notifier import database, migrate
 from afresh_notifier.app import Service
-from afresh_notifier.errors import AfreshError
+from afresh_notifier.errors import AfreshError, StoryUntold
 from afresh_notifier.observations import ChangesHeard, Observation, RefreshDone
-from afresh_notifier.packs import InstalledPack
+from afresh_notifier.packs import InstalledPack, installable
 from afresh_notifier.resources import query
 from afresh_notifier.settings import DatabaseSettings
 
@@ -48,10 +48,6 @@ class Story:
     after: Mapping[str, Any]
 
 
-class StoryUntold(AfreshError):
-    """Something that must follow a change did not; the message says what."""
-
-
 async def prepare(
     settings: DatabaseSettings, packs: Sequence[InstalledPack], clients: int
 ) -> AsyncGenerator[str, None]:
@@ -59,8 +55,8 @@ async def prepare(
 
     Raises `AfreshError`.
     """
-    scopes = [migrate.engine_scope(), *(pack.scope for pack in packs)]
-    async with database.connection(settings, name="afresh demo", statement_timeout="0") as connection:
+    scopes = installable(packs)
+    async with database.scripting(settings, name="afresh demo") as connection:
         async for step in migrate.up(connection, scopes):
             yield f"migrated {step.migration}"
         await connection.execute(query("set_sample_size"), str(clients))
@@ -85,7 +81,7 @@ async def traffic(settings: DatabaseSettings, packs: Sequence[InstalledPack], ra
     """Make random changes, about ``rate`` a second, until cancelled; a lost connection is made again."""
     while True:
         with contextlib.suppress(*database.TRANSIENT):
-            async with database.connection(settings, name="afresh demo traffic") as connection:
+            async with database.scripting(settings, name="afresh demo traffic") as connection:
                 while True:
                     await connection.execute(random.choice(packs).read("demo/traffic.sql"))  # noqa: S311
                     await asyncio.sleep(random.expovariate(rate))
@@ -140,7 +136,7 @@ async def follow_one_change(
             async for event in events:
                 told.put_nowait((time.perf_counter(), event))
 
-    async with database.connection(settings, name="afresh demo") as connection, _background(hear()):
+    async with database.scripting(settings, name="afresh demo") as connection, _background(hear()):
         await _next(told, client.Connected, "the client did not get a connection")
         await quiet(service)
         subject = await connection.fetchval(pack.read("demo/subject.sql"))

@@ -9,8 +9,8 @@ Nobody lists by hand which view depends on which table.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from graphlib import TopologicalSorter
+from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
 
 from afresh_notifier.database import Connection
 from afresh_notifier.resources import query
@@ -22,7 +22,8 @@ class View:
 
     ``tables`` are the ones it reads without passing through another materialized view, each with its ancestors and
     descendants in a partition or inheritance tree; ``parents`` the materialized views it reads. What the catalogue cannot
-    see through is in ``foreign_tables`` and ``opaque_functions``; ``unwatched`` are tables whose changes nobody tells.
+    see through is in ``foreign_tables`` and ``opaque_functions``; ``unwatched`` are tables whose changes nobody tells, and
+    ``circular`` are parents that cannot be followed, since they stand on this view.
     """
 
     oid: int
@@ -35,6 +36,7 @@ class View:
     parents: frozenset[str]
     opaque_functions: frozenset[str]
     fingerprint: str
+    circular: frozenset[str] = frozenset()
 
     @property
     def blind_spots(self) -> list[str]:
@@ -43,7 +45,17 @@ class View:
             *(f"table {name} is not watched" for name in sorted(self.unwatched)),
             *(f"foreign table {name} cannot be watched" for name in sorted(self.foreign_tables)),
             *(f"function {name} hides what it reads" for name in sorted(self.opaque_functions)),
+            *(f"materialized view {name} reads this one too, in a circle" for name in sorted(self.circular)),
         ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """A watched table's place among its partitions or inheritance children: the topmost table, and all ancestors and
+    descendants of this one. A change of one is a change of each, or may be."""
+
+    root: str
+    kin: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +63,28 @@ class Catalogue:
     """All materialized views, parents before children, and the tables that are watched."""
 
     views: Mapping[str, View] = field(default_factory=dict)
-    watched: frozenset[str] = frozenset()
+    watched: Mapping[str, Tree] = field(default_factory=dict)
     _by_table: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     _children: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, views: Iterable[View], watched: Iterable[str] = ()) -> Catalogue:
-        """A catalogue of these views, put into topological order."""
+    def of(cls, views: Iterable[View], watched: Mapping[str, Tree] | None = None) -> Catalogue:
+        """A catalogue of these views, put into topological order.
+
+        Views can stand on one another in a circle (a plain view between them was replaced). There is no order then: the
+        parent that closes the circle is left out, and is a blind spot of the view that reads it.
+        """
         found = {view.name: view for view in views}
-        order = TopologicalSorter({name: sorted(view.parents & found.keys()) for name, view in found.items()})
-        ordered = {name: found[name] for name in order.static_order()}
+        parents = {name: view.parents & found.keys() for name, view in found.items()}
+        while True:
+            try:
+                order = list(TopologicalSorter({name: sorted(parents[name]) for name in found}).static_order())
+                break
+            except CycleError as error:
+                parent, child = error.args[1][:2]
+                parents[child] -= {parent}
+                found[child] = replace(found[child], circular=found[child].circular | {parent})
+        ordered = {name: replace(found[name], parents=parents[name]) for name in order}
         by_table: dict[str, list[str]] = {}
         children: dict[str, list[str]] = {}
         for name, view in ordered.items():
@@ -70,7 +94,7 @@ class Catalogue:
                 children.setdefault(parent, []).append(name)
         return cls(
             views=ordered,
-            watched=frozenset(watched),
+            watched=watched or {},
             _by_table={table: tuple(names) for table, names in by_table.items()},
             _children={parent: tuple(names) for parent, names in children.items()},
         )
@@ -138,4 +162,5 @@ async def load(connection: Connection) -> Catalogue:
         )
         for row in rows
     )
-    return Catalogue.of(views, (row["name"] for row in watched))
+    trees = {row["name"]: Tree(root=row["root"], kin=frozenset(row["kin"])) for row in watched}
+    return Catalogue.of(views, trees)

@@ -12,7 +12,10 @@
     │   ├── RefreshBusy          somebody else holds the view: try again soon
     │   ├── RefreshBroken        it cannot work until a person changes something
     │   └── RefreshFailed        PostgreSQL or the network refused: worth another try
+    ├── BadPayload               a notification on our channel that is none of ours
+    ├── BadRequest               what a client asked for over HTTP makes no sense
     ├── EmbeddedServerError      the demo's own PostgreSQL did not start
+    ├── StoryUntold              something that must follow the demo's one change did not
     └── ServeError               the service cannot take its place (a port in use, …)
 
 Every message says what to do next: ``str(error)`` is the problem, ``error.hint`` the way out.
@@ -63,7 +66,7 @@ class NotThere(DatabaseError):
 
 
 class MigrationError(AfreshError):
-    """A migration could not be applied or taken back; the database is as it was before that migration."""
+    """A migration could not be applied or taken back; the message says whether anything of it remains."""
 
 
 class RefreshError(AfreshError):
@@ -92,3 +95,15 @@ class EmbeddedServerError(AfreshError):
 
 class ServeError(AfreshError):
     """The service cannot take its place."""
+
+
+class BadPayload(AfreshError):
+    """A notification on our channel is none of ours."""
+
+
+class BadRequest(AfreshError):
+    """What a client asked for over HTTP makes no sense as it stands."""
+
+
+class StoryUntold(AfreshError):
+    """Something that must follow the demo's one change did not; the message says what."""

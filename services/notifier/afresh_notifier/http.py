@@ -71,8 +71,8 @@ class Api:
                 web.post("/views/{name}/refresh", self.refresh_view),
                 web.post("/api/refresh-views", self.refresh_views),
                 web.get("/openapi.json", self.openapi),
-                web.get("/ws", self.websocket),
-                web.get("/events", self.events),
+                web.get("/ws", self.websocket, allow_head=False),
+                web.get("/events", self.events, allow_head=False),
                 web.static("/static", web_folder()),
             ]
         )
@@ -200,7 +200,7 @@ class Api:
     def _reasons(self) -> list[str]:
         board = self._board
         reasons = [] if board.listening else [f"not listening: {board.why_not_listening}"]
-        reasons += [] if board.planned.is_set() else ["the catalogue was not read yet"]
+        reasons += [board.why_not_planned] if board.why_not_planned else []
         reasons += [f"{view} is broken: {state.problem}" for view, state in board.views.items() if state.broken]
         reasons += [one.problem for one in board.ignored]
         return reasons

@@ -20,10 +20,12 @@ The write itself never waits: a transport's buffer is asked for its size before 
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC
+from functools import lru_cache
 from typing import Protocol
 
 from afresh_cache.messages import (
@@ -34,12 +36,14 @@ from afresh_cache.messages import (
     ResyncReason,
     ServerMessage,
 )
-from afresh_cache.patterns import hears
 from afresh_notifier.invalidation import Invalidation, InvalidationLog, merge_all
 from afresh_notifier.observations import ClientResynced, Delivered, Invalidated, Observe
 
 #: Patterns that may wait, merged, for one subscriber who does not read.
 MAX_WAITING = 1_000
+
+#: Answers to clients that come back which are remembered until the next flush.
+MAX_ANSWERS = 1_000
 
 #: Writes between two yields to the event loop.
 BURST = 100
@@ -113,6 +117,8 @@ class Hub:
         #: The newest resync: its offset, and why.
         self._resynced: tuple[int, ResyncReason] = (0, "restart")
         self._subscribers: set[Subscriber] = set()
+        #: What was answered to those who came back since the last flush; many come at once, and ask the same.
+        self._answers: dict[tuple[str, int, Interest], Invalidation | ResyncReason | None] = {}
         self._filled = asyncio.Event()
 
     @property
@@ -170,12 +176,25 @@ class Hub:
     def missed(self, since: Position, interest: Interest) -> Invalidation | ResyncReason | None:
         """What a client with ``interest`` has missed since ``since`` up to `position`, in one; None for nothing, or why
         that cannot be told."""
+        key = (since.epoch, since.offset, interest)
+        if key not in self._answers:
+            if len(self._answers) >= MAX_ANSWERS:
+                self._answers.clear()
+            self._answers[key] = self._answer(since, interest)
+        answer = self._answers[key]
+        if isinstance(answer, str):
+            self._observe(ClientResynced(reason=answer, count=1))
+        return answer
+
+    def _answer(self, since: Position, interest: Interest) -> Invalidation | ResyncReason | None:
         if since.epoch != self._log.epoch:
             return "restart"
         try:
             return self._heard(since.offset, self._head, interest)
         except LookupError:
             return self._why(since.offset, "expired")
+        except OverflowError:
+            return "overflow"
 
     async def run(self) -> None:
         """Flush what is published, until cancelled; what was not flushed then stays in the log."""
@@ -197,7 +216,9 @@ class Hub:
 
     async def flush(self) -> None:
         """Write what has been published since the last flush, and what waits for those who read again."""
-        self._head = self._log.last
+        if self._head != self._log.last:
+            self._head = self._log.last
+            self._answers.clear()
         flush = _Flush(head=self._head)
         for number, subscriber in enumerate(list(self._subscribers), 1):
             self._bring(subscriber, flush)
@@ -223,53 +244,56 @@ class Hub:
         """Bring ``subscriber`` up to the flush's head: write what he has not heard, or, if he does not read, keep it."""
         if subscriber.transport.is_closing():
             return
-        key = (subscriber.offset, subscriber.interest)
-        if subscriber.offset >= flush.head or subscriber.resync is not None:
-            news = None  # a resync that he is owed covers whatever else there is
-        elif key in flush.messages:
-            news = flush.messages[key]
-        else:
-            try:
-                news = self._heard(subscriber.offset, flush.head, subscriber.interest)
-            except LookupError:  # the log is shorter than what he has not heard
-                news = None
-                _owe_resync(subscriber, self._why(subscriber.offset, "overflow"), flush)
-            else:
-                flush.messages[key] = news
-        subscriber.offset = max(subscriber.offset, flush.head)
-        if not subscriber.lagging and news is None:
-            return
-        room = subscriber.transport.get_write_buffer_size() <= (
-            self._buffer // 2 if subscriber.lagging else self._buffer
-        )
-        if room and not subscriber.lagging and news is not None:
-            frame = flush.frames.get((subscriber.frame, *key))
-            if frame is None:
-                position = Position(epoch=self._log.epoch, offset=flush.head)
-                frame = flush.frames[subscriber.frame, *key] = subscriber.frame(message_of(news), position)
+        since = subscriber.offset
+        news = self._news(subscriber, flush)
+        subscriber.offset = max(since, flush.head)
+        if news is not None and not subscriber.lagging and self._reads(subscriber):
             subscriber.told = news.offset
-            subscriber.transport.write(frame)
+            subscriber.transport.write(self._frame(subscriber, since, news, flush))
             flush.written += 1
             return
         if news is not None:
             subscriber.waiting = news if subscriber.waiting is None else subscriber.waiting.merge(news)
             if len(subscriber.waiting.patterns) > MAX_WAITING:
                 _owe_resync(subscriber, "overflow", flush)
-        if room:
+        if not subscriber.lagging:
+            return
+        if self._reads(subscriber):
             self._write_waiting(subscriber)
             flush.written += 1
         else:
             flush.lagging += 1
 
+    def _news(self, subscriber: Subscriber, flush: _Flush) -> Invalidation | None:
+        """What he has not heard; None for nothing, or where he is owed a resync, which covers whatever there is."""
+        if subscriber.offset >= flush.head or subscriber.resync is not None:
+            return None
+        key = (subscriber.offset, subscriber.interest)
+        if key not in flush.messages:
+            try:
+                flush.messages[key] = self._heard(subscriber.offset, flush.head, subscriber.interest)
+            except (LookupError, OverflowError):  # the log is shorter than what he has not heard, or it is too much
+                _owe_resync(subscriber, self._why(subscriber.offset, "overflow"), flush)
+                return None
+        return flush.messages[key]
+
+    def _frame(self, subscriber: Subscriber, since: int, news: Invalidation, flush: _Flush) -> bytes:
+        """``news`` as bytes, made once for all of a kind who hear the same."""
+        key = (subscriber.frame, since, subscriber.interest)
+        if key not in flush.frames:
+            position = Position(epoch=self._log.epoch, offset=flush.head)
+            flush.frames[key] = subscriber.frame(message_of(news), position)
+        return flush.frames[key]
+
     def _heard(self, after: int, upto: int, interest: Interest) -> Invalidation | None:
         """What somebody with ``interest`` hears of the offsets in (``after``, ``upto``], in one; None for nothing.
 
-        Raises LookupError where the log does not reach back so far.
+        Raises LookupError where the log does not reach back so far, OverflowError where it is too much for one message.
         """
         entries = self._log.between(after, upto)
         if entries is None:
             raise LookupError(after)
-        return merge_all(cut for entry in entries if (cut := _for(entry, interest)) is not None)
+        return merge_all((cut for entry in entries if (cut := _for(entry, interest)) is not None), MAX_WAITING)
 
     def _why(self, after: int, otherwise: ResyncReason) -> ResyncReason:
         """Why somebody who stands at ``after`` cannot be told what he missed."""
@@ -294,14 +318,17 @@ class Hub:
 
     async def _tell_positions(self) -> None:
         for number, subscriber in enumerate(list(self._subscribers), 1):
-            if subscriber.told < subscriber.offset and not subscriber.lagging and self._reads(subscriber):
+            listens = subscriber.interest is None or bool(subscriber.interest)
+            if listens and subscriber.told < subscriber.offset and not subscriber.lagging and self._reads(subscriber):
                 subscriber.told = subscriber.offset
                 self.tell(subscriber, PositionUpdate(epoch=self._log.epoch, offset=subscriber.offset))
             if number % BURST == 0:
                 await asyncio.sleep(0)
 
     def _reads(self, subscriber: Subscriber) -> bool:
-        return subscriber.transport.get_write_buffer_size() <= self._buffer
+        """Whether there is room in his socket's buffer; he who did not read must have taken half of it first."""
+        bound = self._buffer // 2 if subscriber.lagging else self._buffer
+        return subscriber.transport.get_write_buffer_size() <= bound
 
     def _position_of(self, subscriber: Subscriber) -> Position:
         return Position(epoch=self._log.epoch, offset=subscriber.told)
@@ -311,7 +338,24 @@ def _cut(patterns: Iterable[str], interest: Interest) -> tuple[str, ...]:
     """Those of ``patterns`` that somebody with ``interest`` hears."""
     if interest is None:
         return tuple(patterns)
-    return tuple(pattern for pattern in patterns if any(hears(subscription, pattern) for subscription in interest))
+    hears = _listener_of(interest)
+    return tuple(pattern for pattern in patterns if hears(pattern))
+
+
+@lru_cache(maxsize=1024)
+def _listener_of(interest: frozenset[str]) -> Callable[[str], bool]:
+    """Whether one of these subscriptions hears a pattern (`afresh_cache.patterns.hears`), however many they are: those that
+    begin with the pattern stand together in order, and those that it begins with have one of a few lengths."""
+    ordered = sorted(interest)
+    lengths = sorted({len(subscription) for subscription in interest})
+
+    def hears(pattern: str) -> bool:
+        place = bisect_left(ordered, pattern)
+        if place < len(ordered) and ordered[place].startswith(pattern):
+            return True
+        return any(pattern[:length] in interest for length in lengths)
+
+    return hears
 
 
 def _owe_resync(subscriber: Subscriber, reason: ResyncReason, flush: _Flush) -> None:
@@ -325,14 +369,7 @@ def _for(invalidation: Invalidation, interest: Interest) -> Invalidation | None:
     patterns = _cut(invalidation.patterns, interest)
     if not patterns:
         return None
-    return Invalidation(
-        offset=invalidation.offset,
-        patterns=patterns,
-        tables=invalidation.tables,
-        views=invalidation.views,
-        lsn=invalidation.lsn,
-        at=invalidation.at,
-    )
+    return replace(invalidation, patterns=patterns)
 
 
 def message_of(invalidation: Invalidation) -> Invalidate:

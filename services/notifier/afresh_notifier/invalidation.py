@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from afresh_cache.patterns import Template
@@ -43,22 +43,31 @@ class Invalidation:
 
     def merge(self, later: Invalidation) -> Invalidation:
         """Both in one: exact, since they are sets; it carries the higher offset."""
-        return Invalidation(
-            offset=max(self.offset, later.offset),
-            patterns=tuple(dict.fromkeys((*self.patterns, *later.patterns))),
-            tables=self.tables | later.tables,
-            views=self.views | later.views,
-            lsn=None if self.lsn is None or later.lsn is None else max(self.lsn, later.lsn),
-            at=min(self.at, later.at),
-        )
+        merged = merge_all((self, later))
+        assert merged is not None  # noqa: S101 - of two there is one
+        return merged
 
 
-def merge_all(invalidations: Iterable[Invalidation]) -> Invalidation | None:
-    """All of them in one; None where there are none."""
-    merged: Invalidation | None = None
+def merge_all(invalidations: Iterable[Invalidation], most: int | None = None) -> Invalidation | None:
+    """All of them in one; None where there are none. Raises OverflowError where that would hold over ``most`` patterns."""
+    patterns: dict[str, None] = {}
+    merged: list[Invalidation] = []
     for invalidation in invalidations:
-        merged = invalidation if merged is None else merged.merge(invalidation)
-    return merged
+        merged.append(invalidation)
+        patterns.update(dict.fromkeys(invalidation.patterns))
+        if most is not None and len(patterns) > most:
+            raise OverflowError(len(patterns))
+    if not merged:
+        return None
+    positions = [invalidation.lsn for invalidation in merged if invalidation.lsn is not None]
+    return Invalidation(
+        offset=max(invalidation.offset for invalidation in merged),
+        patterns=tuple(patterns),
+        tables=frozenset[str]().union(*(invalidation.tables for invalidation in merged)),
+        views=frozenset[str]().union(*(invalidation.views for invalidation in merged)),
+        lsn=max(positions) if len(positions) == len(merged) else None,
+        at=min(invalidation.at for invalidation in merged),
+    )
 
 
 class InvalidationLog:
@@ -83,14 +92,7 @@ class InvalidationLog:
     def append(self, invalidation: Invalidation, now: float) -> Invalidation:
         """Give ``invalidation`` the next offset and remember it; returns it with that offset."""
         self._last += 1
-        numbered = Invalidation(
-            offset=self._last,
-            patterns=invalidation.patterns,
-            tables=invalidation.tables,
-            views=invalidation.views,
-            lsn=invalidation.lsn,
-            at=invalidation.at,
-        )
+        numbered = replace(invalidation, offset=self._last)
         self._remember(now, numbered)
         return numbered
 

@@ -23,8 +23,8 @@ from random import Random
 import asyncpg
 
 from afresh_notifier import database
-from afresh_notifier.changes import BadPayload, Gap, Heard, read_payload
-from afresh_notifier.errors import WrongDatabase
+from afresh_notifier.changes import Gap, Heard, read_payload
+from afresh_notifier.errors import BadPayload, WrongDatabase
 from afresh_notifier.observations import ConnectFailed, Listening, ListeningLost, Observe, PayloadRejected
 from afresh_notifier.resources import query
 from afresh_notifier.settings import DatabaseSettings

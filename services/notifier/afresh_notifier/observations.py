@@ -105,10 +105,11 @@ class RefreshDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshPostponed:
-    """Somebody else holds ``view``."""
+    """Somebody else holds ``view``, for the ``waits``-th time in a row."""
 
     view: str
     problem: str
+    waits: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

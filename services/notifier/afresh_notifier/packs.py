@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from afresh_notifier.errors import PackError
-from afresh_notifier.migrate import Scope
+from afresh_notifier.migrate import Scope, engine_scope
 from afresh_notifier.resources import sql_folder
 from afresh_notifier.settings import Pack, load_pack
 
@@ -55,6 +55,11 @@ def find(name: str) -> InstalledPack:
             hint=f"known packs: {', '.join(available())}; a pack of your own is named by its path, such as ./packs/mine",
         )
     return InstalledPack(folder=folder, settings=load_pack(folder / "pack.toml"))
+
+
+def installable(packs: Iterable[InstalledPack]) -> list[Scope]:
+    """The engine's migrations, and then these packs'."""
+    return [engine_scope(), *(pack.scope for pack in packs)]
 
 
 def find_all(names: Iterable[str]) -> list[InstalledPack]:

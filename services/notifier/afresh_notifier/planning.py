@@ -10,14 +10,14 @@ says of the rest goes before what packs say.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from afresh_cache.patterns import Template
 from afresh_notifier import dependencies
 from afresh_notifier.database import Connection
 from afresh_notifier.debounce import Timing
-from afresh_notifier.dependencies import Catalogue
+from afresh_notifier.dependencies import Catalogue, Tree
 from afresh_notifier.invalidation import PatternMap
 from afresh_notifier.observations import SettingIgnored
 from afresh_notifier.packs import InstalledPack
@@ -35,8 +35,14 @@ class Reading:
     ignored: tuple[SettingIgnored, ...]
 
 
-async def read(connection: Connection, settings: Settings, packs: Sequence[InstalledPack]) -> Reading:
-    """Look at the database. Raises what asyncpg raises; cancelling it is safe, it only reads."""
+async def read(
+    connection: Connection, settings: Settings, packs: Sequence[InstalledPack], stale: Collection[str] = ()
+) -> Reading:
+    """Look at the database. Raises what asyncpg raises; cancelling it is safe, it only reads.
+
+    ``stale`` are views that lack a change which was heard: they stay in the plan, if they are still there, although nothing
+    that they hang on may be watched any more.
+    """
     catalogue = await dependencies.load(connection)
     tables = [table for pack in packs for table in pack.settings.tables] + list(settings.tables)
     views = [view for pack in packs for view in pack.settings.views] + list(settings.views)
@@ -44,7 +50,7 @@ async def read(connection: Connection, settings: Settings, packs: Sequence[Insta
     found = {
         row["asked"]: (row["name"], row["kind"]) for row in await connection.fetch(query("resolve_relations"), names)
     }
-    return make(catalogue, settings, tables, views, found)
+    return make(catalogue, settings, tables, views, found, stale)
 
 
 def make(
@@ -53,10 +59,11 @@ def make(
     tables: Sequence[TableSettings],
     views: Sequence[ViewSettings],
     found: dict[str, tuple[str | None, str | None]],
+    stale: Collection[str] = (),
 ) -> Reading:
     """The plan, from facts alone: ``found`` has, for each name in the settings, the relation's full name and its kind."""
     ignored: list[SettingIgnored] = []
-    table_patterns: dict[str, dict[str, None]] = {}
+    named_tables: dict[str, list[TableSettings]] = {}
     for table in tables:
         name, kind = found[table.name]
         if name is None:
@@ -72,8 +79,7 @@ def make(
                         hint=f"run `afresh watch {table.name}`",
                     )
                 )
-            patterns = (name_pattern(name),) if table.patterns is None else table.patterns
-            table_patterns.setdefault(name, {}).update(dict.fromkeys(patterns))
+            named_tables.setdefault(name, []).append(table)
     named: dict[str, list[ViewSettings]] = {}
     for view in views:
         name, kind = found[view.name]
@@ -89,16 +95,12 @@ def make(
             )
         else:
             named.setdefault(name, []).append(view)
-    for table_name in catalogue.watched - table_patterns.keys():
-        table_patterns[table_name] = {name_pattern(table_name): None}
-    kept = {
-        name
-        for name in catalogue.views
-        if all(said.enabled for said in named.get(name, ()))
-        and (name in named or any(name in catalogue.hanging_on(table) for table in catalogue.watched))
-    }
+    wanted = set(named).union(stale, *map(catalogue.hanging_on, catalogue.watched))
+    kept = {name for name in catalogue.views if name in wanted and all(said.enabled for said in named.get(name, ()))}
     catalogue = Catalogue.of((catalogue.views[name] for name in kept), catalogue.watched)
-    view_patterns = {name: _view_patterns(name, named.get(name, ())) for name in kept}
+    trees = {name: Tree(root=name) for name in named_tables} | dict(catalogue.watched)
+    table_patterns = {name: _table_patterns(tree, name, named_tables) for name, tree in trees.items()}
+    view_patterns = {name: _patterns(name, named.get(name, ())) for name in kept}
     return Reading(
         plan=Plan(
             patterns=PatternMap(
@@ -128,8 +130,18 @@ def _missing(name: str, what: str) -> SettingIgnored:
     )
 
 
-def _view_patterns(name: str, said: Sequence[ViewSettings]) -> tuple[str, ...]:
-    chosen = [view.patterns for view in said if view.patterns is not None]
+def _table_patterns(tree: Tree, name: str, named: Mapping[str, Sequence[TableSettings]]) -> tuple[str, ...]:
+    """The patterns of a watched table: its own and those of its kin, since what changes one changes the others, or may;
+    the root's name where nobody names any."""
+    family = [relative for relative in (name, *sorted(tree.kin)) if relative in named]
+    if not family:
+        return (name_pattern(tree.root),)
+    return tuple(dict.fromkeys(pattern for relative in family for pattern in _patterns(relative, named[relative])))
+
+
+def _patterns(name: str, said: Sequence[TableSettings | ViewSettings]) -> tuple[str, ...]:
+    """What the settings and the packs say of one table or view, together; its own name where they say nothing."""
+    chosen = [section.patterns for section in said if section.patterns is not None]
     if not chosen:
         return (name_pattern(name),)
     return tuple(dict.fromkeys(pattern for patterns in chosen for pattern in patterns))

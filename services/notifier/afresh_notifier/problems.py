@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from afresh_notifier.errors import AfreshError
-
-
-class BadRequest(AfreshError):
-    """What a client asked for makes no sense as it stands."""
+from afresh_notifier.errors import BadRequest
 
 
 def problem(status: int, code: str, detail: str, **more: Any) -> web.Response:
     """A problem's response: ``code`` is stable, ``detail`` is for people and says what to do next."""
-    titles = {400: "Bad request", 403: "Forbidden", 404: "Not found", 405: "Method not allowed", 503: "Not ready"}
     body = {
         "type": "about:blank",
-        "title": titles.get(status, "Error"),
+        "title": HTTPStatus(status).phrase,
         "status": status,
         "code": code,
         # It may repeat bytes of the request that are no text.

@@ -13,7 +13,6 @@ would commit old content over newer; it gives up after `lock_timeout` and is cal
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -69,13 +68,15 @@ async def refresh(pool: asyncpg.Pool, view: str, oid: int, limits: Limits) -> tu
     if its commit was not sent yet.
     """
     try:
-        async with pool.acquire(timeout=limits.timeout + GRACE) as connection:
+        async with pool.acquire(timeout=GRACE) as connection:
             method = await _transaction(connection, view, oid, limits)
             return method, await _position(connection)
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
         raise RefreshBusy(view, f"somebody else has {view} locked: {database.said(error)[0]}") from error
     except TimeoutError as error:
-        raise RefreshFailed(view, f"no answer within {limits.timeout + GRACE:g} s; the connection was cut") from error
+        raise RefreshFailed(
+            view, f"{view} was not refreshed: PostgreSQL did not answer; the connection was cut"
+        ) from error
     except asyncpg.InsufficientPrivilegeError as error:
         raise RefreshFailed(
             view,
@@ -89,20 +90,26 @@ async def refresh(pool: asyncpg.Pool, view: str, oid: int, limits: Limits) -> tu
 
 async def _transaction(connection: Connection, view: str, oid: int, limits: Limits) -> Method:
     """The refresh in its transaction. However it ends, the connection is either clean or cut: a rollback is not waited
-    for on a connection that was just found not to answer."""
+    for on a connection that was just found not to answer. Only the REFRESH itself may take long."""
+    clock = asyncio.get_running_loop().time
     try:
-        async with asyncio.timeout(limits.timeout + GRACE):
+        async with asyncio.timeout(GRACE) as limit:
             transaction = connection.transaction(isolation="read_committed")
             await transaction.start()
             try:
-                method = await _statements(connection, view, oid, limits)
+                method, statement = await _prepare(connection, view, oid, limits)
+                limit.reschedule(clock() + limits.timeout + GRACE)
+                # The simple protocol, no prepared statement: a utility statement has no plan to keep.
+                await connection.execute(statement)
             except (asyncpg.PostgresError, RefreshBusy, RefreshBroken, RefreshFailed):
+                limit.reschedule(clock() + GRACE)
                 await _roll_back(connection, transaction)
                 raise
+            limit.reschedule(clock() + GRACE)
             await transaction.commit()
             return method
     except (TimeoutError, asyncio.CancelledError, asyncpg.InterfaceError, asyncpg.InternalClientError):
-        _cut(connection)
+        database.cut(connection)
         raise
 
 
@@ -111,28 +118,21 @@ async def _roll_back(connection: Connection, transaction: Transaction) -> None:
     try:
         await transaction.rollback()
     except database.TRANSIENT:
-        _cut(connection)
+        database.cut(connection)
 
 
-def _cut(connection: Connection) -> None:
-    """End the connection without a word to the server."""
-    with contextlib.suppress(asyncpg.InterfaceError):  # the pool has taken back one that died by itself
-        connection.terminate()
-
-
-async def _statements(connection: Connection, view: str, oid: int, limits: Limits) -> Method:
+async def _prepare(connection: Connection, view: str, oid: int, limits: Limits) -> tuple[Method, str]:
+    """Take the turn, and look how the view can be refreshed now: the method and its statement."""
     await connection.execute(
         query("transaction_limits"), _milliseconds(limits.timeout), _milliseconds(limits.lock_timeout)
     )
+    if not await connection.fetchval(query("refresh_turn"), oid):
+        raise RefreshBusy(view, f"another Afresh process is refreshing {view}")
     plan = await connection.fetchrow(query("refresh_plan"), oid)
     if plan is None:
         raise RefreshFailed(view, f"{view} does not exist any more")
-    if not plan["turn"]:
-        raise RefreshBusy(view, f"another Afresh process is refreshing {view}")
     method = choose(view, populated=plan["populated"], usable_index=plan["usable_index"], blocking=limits.blocking)
-    # The simple protocol, no prepared statement: a utility statement has no plan to keep.
-    await connection.execute(plan[method.value])
-    return method
+    return method, plan[method.value]
 
 
 async def _position(connection: Connection) -> int | None:
@@ -141,7 +141,7 @@ async def _position(connection: Connection) -> int | None:
         async with asyncio.timeout(1.0):
             return int(await connection.fetchval(query("current_lsn")))
     except database.TRANSIENT:
-        _cut(connection)
+        database.cut(connection)
         return None
 
 

@@ -16,6 +16,7 @@ starts with everything dirty and with another epoch, which resyncs every client.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ import asyncpg
 
 from afresh_notifier.debounce import Debouncer, Dirt, Run, Timing
 from afresh_notifier.errors import RefreshBroken, RefreshBusy, RefreshError, RefreshFailed
-from afresh_notifier.invalidation import Invalidation, PatternMap
+from afresh_notifier.invalidation import Invalidation, PatternMap, fill_all
 from afresh_notifier.observations import (
     Observe,
     RefreshDone,
@@ -35,8 +36,9 @@ from afresh_notifier.observations import (
 )
 from afresh_notifier.refresh import Limits, refresh
 
-#: A view that has failed so often in a row is no longer waited for by the patterns of its tables.
-UNHEALTHY_AFTER = 3
+#: A view that has failed so often in a row, or was locked when it was tried so often (which takes about half a minute), is
+#: no longer waited for by the patterns of its tables.
+UNHEALTHY_AFTER, UNHEALTHY_WAITS = 3, 35
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,7 @@ class Refresher:
         self.dirty(suspects, None, now)
         if waited is not None:
             self._release(before.patterns, before.timings.keys() - plan.timings.keys(), waited)
+        self._tell_of_tables(before.patterns, now)
         for view in self._waiting.keys() - plan.timings.keys():
             self._answer(self._waiting.pop(view), RefreshFailed(view, f"{view} was dropped"))
 
@@ -111,7 +114,11 @@ class Refresher:
         self._waiting.setdefault(view, []).append(future)
         self._debouncer.demand(view, self._anything(view, datetime.now(UTC)), _clock())
         self._woken.set()
-        await future
+        try:
+            await future
+        finally:
+            with contextlib.suppress(KeyError, ValueError):  # a refresh has taken it up
+                self._waiting[view].remove(future)
 
     def healthy(self) -> frozenset[str]:
         """The views whose refreshes can be counted on: neither they nor what they stand on is broken or failing."""
@@ -174,8 +181,10 @@ class Refresher:
                 self._waiting.setdefault(view, [])[:0] = waiting
             else:  # whoever dropped it was why it was locked
                 self._answer(waiting, RefreshFailed(view, f"{view} was dropped"))
-            self._debouncer.busy(run, _clock())
-            self._observe(RefreshPostponed(view=view, problem=error.problem))
+            waits = self._debouncer.busy(run, _clock())
+            self._observe(RefreshPostponed(view=view, problem=error.problem, waits=waits))
+            if waits >= UNHEALTHY_WAITS:
+                self._give_up_on(run)
         except RefreshError as error:
             self._failed(run, error)
             self._answer(waiting, error)
@@ -218,16 +227,22 @@ class Refresher:
             self.dirty(frozenset(patterns.catalogue.children(view)), dirt, dirt.heard_at)
 
     def _failed(self, run: Run, error: RefreshError) -> None:
-        broken = isinstance(error, RefreshBroken)
-        failures = self._debouncer.fail(run, _clock(), broken=broken)
+        failures = self._debouncer.fail(run, _clock(), broken=isinstance(error, RefreshBroken))
+        broken = self._debouncer.broken(run.view)
         self._observe(
             RefreshNotDone(view=run.view, problem=error.problem, hint=error.hint, failures=failures, broken=broken)
         )
-        if (broken or failures >= UNHEALTHY_AFTER) and run.view not in self._unhealthy:
-            before = self.healthy()
-            self._unhealthy.add(run.view)
-            # Not this run's dirt alone: what came during it, and what the views above still hold, waited for this one too.
-            self._release(self._plan.patterns, before - self.healthy(), self._debouncer.outstanding() or run.dirt)
+        if broken or failures >= UNHEALTHY_AFTER:
+            self._give_up_on(run)
+
+    def _give_up_on(self, run: Run) -> None:
+        """From now on nothing waits for this view; what waited goes out, unless another one will send it."""
+        if run.view in self._unhealthy or run.view not in self._plan.timings:
+            return
+        before = self.healthy()
+        self._unhealthy.add(run.view)
+        # Not this run's dirt alone: what came during it, and what the views above still hold, waited for this one too.
+        self._release(self._plan.patterns, before - self.healthy(), self._debouncer.outstanding() or run.dirt)
 
     def _release(self, patterns: PatternMap, lost: Collection[str], waited: Dirt) -> None:
         """Tell what waited for the views ``lost``, as ``patterns`` had it, and that no healthy view will send either."""
@@ -235,6 +250,16 @@ class Refresher:
         owed = self._plan.patterns.owed(named, waited.tables, waited.keys, self.healthy())
         if owed:
             self._publish(Invalidation(patterns=tuple(owed), tables=frozenset(waited.tables), at=waited.heard_at))
+
+    def _tell_of_tables(self, before: PatternMap, now: datetime) -> None:
+        """Tell the patterns of tables that came into the plan, left it, or are called otherwise now: what was heard of them
+        under a name that the plan did not know could not be told."""
+        after = self._plan.patterns
+        changed = before.tables.keys() ^ after.tables.keys()
+        if not before.tables or not changed:
+            return
+        templates = [t for table in sorted(changed) for t in (before.tables.get(table) or after.tables[table])]
+        self._publish(Invalidation(patterns=tuple(fill_all(templates, None)), tables=frozenset(changed), at=now))
 
     def _anything(self, view: str, now: datetime) -> Dirt:
         tables = self._plan.patterns.catalogue.views[view].tables

@@ -14,7 +14,6 @@ import re
 import tomllib
 import types
 import typing
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,8 +39,6 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 def seconds(value: object) -> object:
     """``"100ms"``, ``"30s"``, ``"5m"``, ``"1h"``, ``"1d"`` or a plain number of seconds, as seconds."""
-    if isinstance(value, timedelta):
-        return value.total_seconds()
     if isinstance(value, str):
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*", value)
         if found:
@@ -223,6 +220,12 @@ class Settings(BaseSettings):
         """The environment overrides what is given to the constructor, which is the file."""
         del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings
+
+
+def http_address(host: str, port: int) -> str:
+    """Where a server that listens on this host and port answers a program on the same machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not listened on
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def load(path: Path | None = None, **overrides: Any) -> Settings:

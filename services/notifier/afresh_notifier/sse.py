@@ -23,9 +23,9 @@ from afresh_cache.messages import (
     Welcome,
     encode,
 )
+from afresh_notifier.errors import BadRequest
 from afresh_notifier.hub import Hub, Interest, Subscriber, message_of
 from afresh_notifier.invalidation import Invalidation
-from afresh_notifier.problems import BadRequest
 from afresh_notifier.settings import ServerSettings
 
 

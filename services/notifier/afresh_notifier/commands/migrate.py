@@ -34,7 +34,7 @@ def migrate() -> None:
 @pass_invocation
 def up(invocation: Invocation, names: Sequence[str], dsn: str | None) -> None:
     """Apply what is missing: the engine, then the packs of the settings (or those named, with what they require)."""
-    scopes = [migrations.engine_scope(), *(pack.scope for pack in invocation.packs(names))]
+    scopes = packs.installable(invocation.packs(names))
     run(_up(invocation.database(dsn), scopes))
 
 
@@ -49,7 +49,7 @@ def down(invocation: Invocation, names: Sequence[str], dsn: str | None, yes: boo
     named = {packs.find(name).name for name in names}
     scopes = [pack.scope for pack in known if pack.name in named]
     if not names:
-        scopes = [migrations.engine_scope(), *(pack.scope for pack in known)]
+        scopes = packs.installable(known)
     run(_down(invocation.database(dsn), scopes, _requirements(known), yes=yes))
 
 
@@ -59,7 +59,7 @@ def down(invocation: Invocation, names: Sequence[str], dsn: str | None, yes: boo
 @pass_invocation
 def status(invocation: Invocation, names: Sequence[str], dsn: str | None) -> None:
     """Show what is applied and what is not."""
-    scopes = [migrations.engine_scope(), *(pack.scope for pack in invocation.packs(names))]
+    scopes = packs.installable(invocation.packs(names))
     run(_status(invocation.database(dsn), scopes))
 
 
@@ -102,7 +102,7 @@ async def _status(settings: DatabaseSettings, scopes: Sequence[Scope]) -> None:
 @asynccontextmanager
 async def _connected(settings: DatabaseSettings) -> AsyncIterator[asyncpg.Connection]:
     """A connection to a server on which something can be changed; a migration may take its time."""
-    async with database.connection(settings, name="afresh migrate", statement_timeout="0") as connection:
+    async with database.scripting(settings, name="afresh migrate") as connection:
         database.require_primary(await database.facts(connection))
         yield connection
 

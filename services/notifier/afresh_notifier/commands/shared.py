@@ -17,7 +17,7 @@ from afresh_notifier import packs, settings
 from afresh_notifier.database import said
 from afresh_notifier.errors import AfreshError, DatabaseError
 from afresh_notifier.packs import InstalledPack
-from afresh_notifier.settings import DatabaseSettings, Settings
+from afresh_notifier.settings import DatabaseSettings, Settings, http_address
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,8 +53,7 @@ class Invocation:
             raise AfreshError(
                 "server.port is 0, so the settings do not say where the service is", hint="give its address with --url"
             )
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)  # noqa: S104 - read, not listened on
-        return f"http://[{host}]:{server.port}" if ":" in host else f"http://{host}:{server.port}"
+        return http_address(server.host, server.port)
 
 
 pass_invocation = click.make_pass_decorator(Invocation)

@@ -55,7 +55,7 @@ def verify(ctx: click.Context, invocation: Invocation, names: Sequence[str], dsn
 
 
 async def _verify(settings: DatabaseSettings, chosen: Sequence[InstalledPack]) -> list[Check]:
-    async with database.connection(settings, name="afresh verify", statement_timeout="0") as connection:
+    async with database.scripting(settings, name="afresh verify") as connection:
         return [check for pack in chosen for check in await _checks(connection, pack)]
 
 

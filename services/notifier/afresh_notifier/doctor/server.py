@@ -11,7 +11,7 @@ from afresh_notifier import database, migrate
 from afresh_notifier.database import ServerFacts
 from afresh_notifier.doctor.finding import Finding, ok, problem, warning
 from afresh_notifier.errors import WrongDatabase
-from afresh_notifier.packs import InstalledPack
+from afresh_notifier.packs import InstalledPack, installable
 from afresh_notifier.resources import query
 
 #: Shares of the notification queue that are worth a word; at 1 every NOTIFY, and so every watched write, fails.
@@ -70,7 +70,7 @@ async def check_engine(
     recorded = await migrate.recorded(connection)
     if not facts.installed and not recorded:
         findings.append(problem("engine", "Afresh is not installed in this database", "afresh migrate up"))
-    scopes = [migrate.engine_scope(), *(pack.scope for pack in packs)]
+    scopes = installable(packs)
     for scope in scopes:
         if scope.name == migrate.ENGINE and scope.ledger not in recorded:
             if facts.installed:

@@ -78,7 +78,8 @@ async def _check_null_keys(connection: asyncpg.Connection, view: View, row: asyn
         async with connection.transaction(readonly=True):
             await connection.execute(query("limit_statement"), _LOOK)
             statement = await connection.fetchval(query("null_keys_statement"), view.oid, row["key_columns"])
-            columns = await connection.fetchval(statement)
+            # No statement: the view was dropped since the plan was made.
+            columns = await connection.fetchval(statement) if statement is not None else None
     except asyncpg.QueryCanceledError:
         return [warning(view.name, f"looking for NULLs in its unique key took longer than {_LOOK}", "look by hand")]
     if not columns:

@@ -2,7 +2,8 @@
 -- that PostgreSQL keeps parsed (BEGIN ATOMIC), through plain views and such functions, down to tables and to other
 -- materialized views, where the walk ends. A table stands for its whole partition or inheritance tree: ancestors and
 -- descendants are listed with it. `fingerprint` changes when the content may have changed without a row having been
--- written: a redefined view or function, a rewritten table, a partition that came or went.
+-- written, or what was heard may be of an old name: a redefined view or function, a rewritten or renamed table, a
+-- partition that came or went.
 WITH RECURSIVE
 materialized AS (
     SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name, c.relispopulated AS populated
@@ -114,7 +115,7 @@ SELECT
             )
         ),
         (
-            SELECT pg_catalog.string_agg(pg_catalog.format('%s:%s', oid, relfilenode), ',' ORDER BY oid)
+            SELECT pg_catalog.string_agg(pg_catalog.format('%s:%s:%s', oid, relfilenode, name), ',' ORDER BY oid)
             FROM member WHERE member.view = m.oid
         ),
         (

@@ -6,5 +6,4 @@ SELECT
     EXISTS (
         SELECT FROM pg_catalog.pg_event_trigger
         WHERE evtname = 'afresh_catalogue_change' AND evtenabled IN ('O', 'A')
-    ) AS event_trigger,
-    pg_catalog.pg_backend_pid() AS backend_pid
+    ) AS event_trigger

@@ -1,7 +1,9 @@
--- The last one makes the server notice, on the systems where it can, that we are gone in the middle of a long refresh.
+-- What one transaction of ours may take. The last two end it soon where we are gone: between statements, and, on the
+-- systems where the server can see it, in the middle of one.
 SELECT
     pg_catalog.set_config('statement_timeout', $1::text, true),
     pg_catalog.set_config('lock_timeout', $2::text, true),
+    pg_catalog.set_config('idle_in_transaction_session_timeout', '5s', true),
     CASE WHEN pg_catalog.version() ~ 'linux' THEN
         pg_catalog.set_config('client_connection_check_interval', '1s', true)
     END

@@ -1,0 +1,1 @@
+SELECT afresh.watch($1::oid::regclass, $2::text[])
