@@ -657,15 +657,11 @@ class Schedule(RuleBasedStateMachine):
         return name
 
     def held_back(self, view: str) -> bool:
-        """Whether a view below is running or due, or this one may have had its turn and yield to one above."""
+        """Whether a view below is running or due, or one above goes first since this one has had its turn."""
         below = self.known[view].timing.parents
-        yields = any(
-            view in other.timing.parents and other.run is None and other.dirty_since is not None
-            for other in self.known.values()
-        )
-        return (
-            yields or any(self.known[parent].run for parent in below) or bool(below & set(self.debouncer.due(self.now)))
-        )
+        due = set(self.debouncer.due(self.now))
+        above = {other for other, known in self.known.items() if view in known.timing.parents}
+        return any(self.known[parent].run for parent in below) or bool((below | above) & due)
 
     # What holds at every moment.
 

@@ -176,28 +176,14 @@ class Debouncer:
         """The views that may start now; those in one list do not stand on one another."""
         running = {view for view, state in self._states.items() if state.run is not None}
         due = {view: state for view, state in self._states.items() if state.run is None and state.fire_at() <= now}
-        first = self._first(running, due)
-        yielding = frozenset[str]() if first is None else due[first].timing.parents
-        return [
-            view
+        able = {
+            view: state.timing.parents
             for view, state in due.items()
-            if view not in yielding
-            and not state.timing.parents & running
-            and (view == first or not state.timing.parents & due.keys())
-        ]
-
-    @staticmethod
-    def _first(running: set[str], due: Mapping[str, _State]) -> str | None:
-        """The one view to which all that it stands on yield: of those that wait for views which have had their turn, the
-        one that has been dirty longest. To one, since several could wait for each other in a circle."""
-        waiting = [
-            (state.dirty_since, view)
-            for view, state in due.items()
-            if state.dirt is not None
-            and state.timing.parents & (running | due.keys())
-            and not state.timing.parents & (due.keys() - state.yielded)
-        ]
-        return min(waiting)[1] if waiting else None
+            if not state.timing.parents & running and not state.timing.parents & (due.keys() - state.yielded)
+        }
+        # Where a view and one that it stands on are both able, the latter has had its turn.
+        yielding = set[str]().union(*able.values())
+        return [view for view in able if view not in yielding]
 
     def wake_at(self, now: float) -> float:
         """When something becomes due that is not due yet; infinity where nothing will by time alone."""
