@@ -413,6 +413,8 @@ class _Known:
     failures: int = 0
     waits: int = 0
     broken: bool = False
+    #: Mended while its refresh was in flight.
+    mended: bool = False
     demanded: bool = False
     refreshed_at: float = 0.0
     run: Run | None = None
@@ -526,6 +528,7 @@ class Schedule(RuleBasedStateMachine):
         known = self.known.get(view)
         if known is not None:
             known.broken, known.failures = False, 0
+            known.mended = known.run is not None
             known.retry_from = known.retry_by = -math.inf
         self.drive()
 
@@ -575,7 +578,7 @@ class Schedule(RuleBasedStateMachine):
         if known.dirty_since is not None:
             assert run.dirty_since == known.dirty_since
         known.run, known.run_was_demanded = run, known.demanded
-        known.demanded, known.dirty_since = False, None
+        known.demanded, known.mended, known.dirty_since = False, False, None
         self.free_slots -= 1
 
     def end(self, view: str, outcome: str) -> None:
@@ -605,7 +608,7 @@ class Schedule(RuleBasedStateMachine):
             assert count == known.failures
             wait = min(known.timing.retry_first * 2 ** (known.failures - 1), known.timing.retry_max)
             known.retry_from, known.retry_by = self.now + wait * 0.75, self.now + wait
-            known.broken = outcome == "broken" and not known.demanded
+            known.broken = outcome == "broken" and not known.demanded and not known.mended
         known.active_at = self.now
         known.load_floor = self.now + (self.now - run.started) * (1 / known.timing.max_load - 1)
 

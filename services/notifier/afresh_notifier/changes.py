@@ -7,11 +7,11 @@ checked here, once; what is no payload of ours is a `BadPayload`.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
 
-import orjson
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from afresh_cache.patterns import KeyValue
@@ -78,8 +78,9 @@ def read_payload(text: str, heard_at: datetime) -> Heard:
     which we know only that it happened.
     """
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        # Numbers with a fraction stay as PostgreSQL wrote them: as floats, keys would be called otherwise, or be infinite.
+        value = json.loads(text, parse_float=str)
+    except (ValueError, RecursionError) as error:
         raise BadPayload(f"not JSON: {error}") from error
     if not isinstance(value, dict) or not isinstance(value.get("v"), int):
         raise BadPayload('not an object with a version "v"')

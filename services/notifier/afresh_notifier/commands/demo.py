@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 import textwrap
 from collections.abc import Sequence
 
@@ -26,7 +27,11 @@ from afresh_notifier.settings import DatabaseSettings, ServerSettings, Settings
 @click.command(short_help="See it work, on a database of its own.")
 @click.option("--once", is_flag=True, help="Make one change, show what came of it stage by stage, and end.")
 @click.option(
-    "--clients", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="Size of the sample data."
+    "--clients",
+    type=click.IntRange(1, 1_000_000),
+    default=50,
+    show_default=True,
+    help="How many companies the sample data has.",
 )
 @click.option("--rate", type=click.FloatRange(0.01, 1000), default=2.0, show_default=True, help="Changes a second.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the dashboard. [default: 8080, or a free one]")
@@ -45,7 +50,6 @@ def demo(once: bool, clients: int, rate: float, port: int | None, names: Sequenc
                 progress.add_task("starting PostgreSQL")
                 server = stack.enter_context(EmbeddedServer())
             dsn = server.dsn()
-            console().print("PostgreSQL runs for as long as the demo:", Text(f"psql '{dsn}'", style="bold"))
         settings = Settings(
             packs=tuple(str(pack.folder) for pack in chosen),
             database=DatabaseSettings(dsn=dsn),
@@ -95,9 +99,13 @@ def _progress() -> Progress:
 
 def _invite(url: str, settings: Settings) -> None:
     out = console()
-    out.print("The dashboard:", Text(url, style="bold green"))
-    out.print("Hear it in another terminal:", Text(f"afresh tail --url {url}", style="bold"))
-    out.print("Change something yourself:", Text(f"psql '{settings.database.dsn}'", style="bold"))
+    lines = {
+        "The dashboard:": url,
+        "Hear it in another terminal:": f"{sys.argv[0]} tail --url {url}",
+        "Change something yourself:": f"psql '{settings.database.dsn}'",
+    }
+    for what, how in lines.items():
+        out.print(what, Text(how, style="bold"), soft_wrap=True)
     out.print("Ctrl-C ends it.")
 
 
