@@ -105,6 +105,7 @@ class Consumer:
             # What cut the listening connection off may have frozen the pool's: they are opened anew.
             await self._pool.expire_connections()
         if gap or any(isinstance(item, CatalogueChange) for item in heard) or _now() >= self._poll_at:
+            self._dirty(changes)  # by the old plan too: in the new one their table may be called otherwise, or be gone
             await self._read_plan()
         elif self._strange(changes):
             if _now() >= self._patience_until:
@@ -132,6 +133,7 @@ class Consumer:
 
     async def _pass_on(self, changes: list[Change]) -> None:
         """Dirty the views first, which start refreshing while the position for the rest is asked for."""
+        self._dirty(changes)
         plan, healthy = self._refresher.plan.patterns, self._refresher.healthy()
         known = (change.table if plan.catalogue.knows(change.table) else UNKNOWN for change in changes)
         for table, count in Counter(known).items():
@@ -139,12 +141,6 @@ class Consumer:
         at_once: dict[str, None] = {}
         tables: set[str] = set()
         for change in changes:
-            dirt = Dirt(
-                tables={change.table},
-                keys=None if change.keys is None else set(change.keys),
-                heard_at=change.heard_at,
-            )
-            self._refresher.dirty(frozenset(plan.catalogue.reading(change.table)), dirt, change.heard_at)
             patterns = plan.at_once(change.table, change.keys, healthy)
             if patterns:
                 at_once.update(dict.fromkeys(patterns))
@@ -158,6 +154,14 @@ class Consumer:
                     at=min(change.heard_at for change in changes),
                 )
             )
+
+    def _dirty(self, changes: list[Change]) -> None:
+        """Dirty the views that read the tables of these changes, as the present plan has it."""
+        catalogue = self._refresher.plan.patterns.catalogue
+        for change in changes:
+            keys = None if change.keys is None else set(change.keys)
+            dirt = Dirt(tables={change.table}, keys=keys, heard_at=change.heard_at)
+            self._refresher.dirty(frozenset(catalogue.reading(change.table)), dirt, change.heard_at)
 
     async def _position(self) -> int | None:
         """A write-ahead log position that covers what was heard; None where the server does not say at once."""
