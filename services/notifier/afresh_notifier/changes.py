@@ -82,7 +82,7 @@ def read_payload(text: str, heard_at: datetime) -> Heard:
         value = json.loads(text, parse_float=str)
     except (ValueError, RecursionError) as error:
         raise BadPayload(f"not JSON: {error}") from error
-    if not isinstance(value, dict) or type(value.get("v")) is not int or not 0 < value["v"] < 2**15:
+    if not isinstance(value, dict) or type(value.get("v")) is not int or not 0 <= value["v"] < 2**15:
         raise BadPayload('not an object with a version "v"')
     if value["v"] != PAYLOAD_VERSION:
         return Gap(reason=f"a payload of version {value['v']} was heard", heard_at=heard_at)
