@@ -53,11 +53,6 @@ class EmbeddedServer:
             **(options or {}),
         }
 
-    @property
-    def bin_folder(self) -> Path:
-        """Where this version's ``psql``, ``pg_dump`` and ``pgbench`` are."""
-        return self._server.bin_path
-
     def dsn(self, database: str = "postgres") -> str:
         """The address of one database."""
         return f"postgresql://postgres@/{quote(database)}?host={self._folder}"
