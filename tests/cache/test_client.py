@@ -6,7 +6,6 @@ import asyncio
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from random import Random
 
 import pytest
 from aiohttp import web
@@ -212,7 +211,7 @@ async def test_a_client_may_start_before_the_service() -> None:
 async def test_pauses_between_attempts_grow_and_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "RETRY_FIRST", 0.001)
     monkeypatch.setattr(client, "RETRY_MAX", 0.01)
-    async with aclosing(listen(f"http://127.0.0.1:{free_port()}", random=Random(1))) as events:
+    async with aclosing(listen(f"http://127.0.0.1:{free_port()}")) as events:
         longest = [0.001, 0.002, 0.004, 0.008, 0.01, 0.01]
         for most in longest:
             gone = await heard(events)

@@ -179,7 +179,7 @@ def test_failures_are_retried_after_a_growing_and_capped_backoff() -> None:
         waits.append(due - now)
         now = due
     for wait, longest in zip(waits, [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0], strict=True):
-        assert 0.75 * longest - EPSILON <= wait <= longest + EPSILON
+        assert 0.5 * longest - EPSILON <= wait <= longest + EPSILON
 
 
 def test_thousands_of_failures_and_locks_do_not_overflow() -> None:
@@ -607,7 +607,7 @@ class Schedule(RuleBasedStateMachine):
             known.waits = 0
             assert count == known.failures
             wait = min(known.timing.retry_first * 2 ** (known.failures - 1), known.timing.retry_max)
-            known.retry_from, known.retry_by = self.now + wait * 0.75, self.now + wait
+            known.retry_from, known.retry_by = self.now + wait / 2, self.now + wait
             known.broken = outcome == "broken" and not known.demanded and not known.mended
         known.active_at = self.now
         known.load_floor = self.now + (self.now - run.started) * (1 / known.timing.max_load - 1)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
-from random import Random
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 
+from afresh_cache.backoff import backoff
 from afresh_cache.errors import BadMessage, SubscriptionRefused
 from afresh_cache.messages import (
     PROTOCOL,
@@ -67,7 +67,6 @@ async def listen(
     patterns: Iterable[str] | None = None,
     token: str | None = None,
     since: Position | None = None,
-    random: Random | None = None,
 ) -> AsyncGenerator[Event, None]:
     """Everything that concerns ``patterns`` (None: all), from ``since`` (None: now) on.
 
@@ -78,7 +77,6 @@ async def listen(
     address = websocket_url(url)
     wanted = None if patterns is None else tuple(patterns)
     protocols = (PROTOCOL,) if token is None else (PROTOCOL, f"bearer.{token}")
-    spread = random or Random()  # noqa: S311 - spreads retries, guards nothing
     failures = 0
     async with aiohttp.ClientSession() as session:
         while True:
@@ -105,7 +103,7 @@ async def listen(
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 reason = str(error) or type(error).__name__
             failures += 1
-            wait = min(RETRY_FIRST * 2 ** min(failures - 1, 10), RETRY_MAX) * spread.uniform(0.5, 1.0)
+            wait = backoff(failures, RETRY_FIRST, RETRY_MAX)
             yield Disconnected(reason=reason, retry_in=wait)
             await asyncio.sleep(wait)
 

@@ -22,9 +22,11 @@ from datetime import UTC, datetime
 
 import asyncpg
 
+from afresh_cache.backoff import backoff
 from afresh_cache.messages import ResyncReason
 from afresh_notifier import database, planning
 from afresh_notifier.changes import CatalogueChange, Change, Gap, Heard
+from afresh_notifier.clock import loop_time
 from afresh_notifier.debounce import Dirt
 from afresh_notifier.invalidation import Invalidation
 from afresh_notifier.listener import Inbox
@@ -104,11 +106,11 @@ class Consumer:
             self._observe(GapFound(reason=gap.reason))
             # What cut the listening connection off may have frozen the pool's: they are opened anew.
             await self._pool.expire_connections()
-        if gap or any(isinstance(item, CatalogueChange) for item in heard) or _now() >= self._poll_at:
+        if gap or any(isinstance(item, CatalogueChange) for item in heard) or loop_time() >= self._poll_at:
             self._dirty(changes)  # by the old plan too: in the new one their table may be called otherwise, or be gone
             await self._read_plan()
         elif self._strange(changes):
-            if _now() >= self._patience_until:
+            if loop_time() >= self._patience_until:
                 await self._read_plan()
             else:
                 self._poll_at = min(self._poll_at, self._patience_until)
@@ -173,7 +175,7 @@ class Consumer:
 
     async def _read_plan(self) -> None:
         """Read the plan and hand it to the refresher; tried until it works, since nothing is right without it."""
-        wait = RETRY_FIRST
+        failures = 0
         while True:
             began = time.perf_counter()
             stale = frozenset(view for view in self._refresher.plan.timings if self._refresher.stale_for(view))
@@ -183,13 +185,14 @@ class Consumer:
                     incomplete = await _extend_watches(connection)
                     reading = await planning.read(connection, self._settings, self._packs, stale)
             except database.TRANSIENT as error:
+                failures += 1
+                wait = backoff(failures, RETRY_FIRST, RETRY_MAX)
                 self._observe(CatalogueFailed(problem=database.said(error)[0], retry_in=wait))
                 await asyncio.sleep(wait)
-                wait = min(wait * 2, RETRY_MAX)
                 continue
             polls = not facts.event_trigger or bool(incomplete)
-            self._poll_at = _now() + self._settings.database.catalogue_poll if polls else math.inf
-            self._patience_until = _now() + STRANGER_PACE
+            self._poll_at = loop_time() + self._settings.database.catalogue_poll if polls else math.inf
+            self._patience_until = loop_time() + STRANGER_PACE
             ignored = (*reading.ignored, *incomplete)
             catalogue = reading.plan.patterns.catalogue
             suspects = catalogue.suspects(self._refresher.plan.patterns.catalogue)
@@ -229,7 +232,3 @@ async def _extend_watches(connection: database.Connection) -> list[SettingIgnore
                 )
             )
     return failed
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

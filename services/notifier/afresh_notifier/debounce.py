@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
 
+from afresh_cache.backoff import SPREAD, backoff
 from afresh_notifier.changes import Key
 
 #: Keys that one refresh remembers; past that "all" is as good an answer, and bounded.
@@ -125,9 +126,9 @@ class _State:
 class Debouncer:
     """The schedule of all views. Not thread-safe: it belongs to one event loop, and no method waits."""
 
-    def __init__(self, random: Random | None = None) -> None:
+    def __init__(self, random: Random = SPREAD) -> None:
         self._states: dict[str, _State] = {}
-        self._random = random or Random()  # noqa: S311 - spreads retries, guards nothing
+        self._random = random
 
     def replace(self, timings: Mapping[str, Timing], now: float) -> None:
         """Take these views, parents before children; known ones keep their state, the others are forgotten.
@@ -234,8 +235,8 @@ class Debouncer:
         state.waits = 0
         self._put_back(state, run, now)
         self._end(state, run, now)
-        backoff = min(state.timing.retry_first * 2 ** min(state.failures - 1, 30), state.timing.retry_max)
-        state.retry_at = now + backoff * self._random.uniform(0.75, 1.0)
+        timing = state.timing
+        state.retry_at = now + backoff(state.failures, timing.retry_first, timing.retry_max, self._random)
         return state.failures
 
     def busy(self, run: Run, now: float) -> int:
@@ -250,9 +251,8 @@ class Debouncer:
         self._put_back(state, run, now)
         state.demanded = state.demanded or run.demanded
         state.run = None
-        wait = min(BUSY_FIRST * 2 ** min(state.waits, 10), BUSY_MAX)
         state.waits += 1
-        state.retry_at = now + wait * self._random.uniform(0.5, 1.0)
+        state.retry_at = now + backoff(state.waits, BUSY_FIRST, BUSY_MAX, self._random)
         return state.waits
 
     def broken(self, view: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +17,7 @@ from aiohttp import WSCloseCode, web
 
 from afresh_notifier import sse, websocket
 from afresh_notifier.board import Board, ViewState
+from afresh_notifier.clock import rfc3339
 from afresh_notifier.errors import RefreshError
 from afresh_notifier.hub import Hub
 from afresh_notifier.metrics import Metrics
@@ -219,7 +219,7 @@ class Api:
             "tables": sorted(view.tables),
             "parents": sorted(view.parents),
             "blind_spots": view.blind_spots,
-            "last_refresh": _time(state.last_refresh),
+            "last_refresh": None if state.last_refresh is None else rfc3339(state.last_refresh),
             "duration_ms": None if state.seconds is None else round(state.seconds * 1000, 3),
             "pending": pending,
             "stale_ms": round(stale_for * 1000, 3),
@@ -275,10 +275,6 @@ def _json(value: object) -> web.Response:
     return web.Response(
         body=orjson.dumps(value), content_type="application/json", headers={"Cache-Control": "no-store"}
     )
-
-
-def _time(value: datetime | None) -> str | None:
-    return None if value is None else value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _status(state: ViewState, pending: bool) -> str:

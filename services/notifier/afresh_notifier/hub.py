@@ -24,7 +24,6 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import UTC
 from functools import lru_cache
 from typing import Protocol
 
@@ -36,6 +35,7 @@ from afresh_cache.messages import (
     ResyncReason,
     ServerMessage,
 )
+from afresh_notifier.clock import loop_time, rfc3339
 from afresh_notifier.invalidation import Invalidation, InvalidationLog, merge_all
 from afresh_notifier.observations import ClientResynced, Delivered, Invalidated, Observe
 
@@ -138,7 +138,7 @@ class Hub:
 
     def publish(self, invalidation: Invalidation) -> None:
         """Put ``invalidation`` into the log; who must hear it does at the next flush."""
-        numbered = self._log.append(invalidation, _clock())
+        numbered = self._log.append(invalidation, loop_time())
         self._observe(
             Invalidated(
                 offset=numbered.offset, patterns=numbered.patterns, tables=numbered.tables, views=numbered.views
@@ -148,7 +148,7 @@ class Hub:
 
     def resync(self, reason: ResyncReason) -> None:
         """Tell everybody to drop everything; who comes back from before it is told so too."""
-        self._resynced = (self._log.break_off(_clock()), reason)
+        self._resynced = (self._log.break_off(loop_time()), reason)
         self._filled.set()
 
     def join(self, subscriber: Subscriber) -> None:
@@ -381,9 +381,5 @@ def message_of(invalidation: Invalidation) -> Invalidate:
         tables=sorted(invalidation.tables),
         views=sorted(invalidation.views),
         lsn=None if lsn is None else f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}",
-        at=invalidation.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        at=rfc3339(invalidation.at),
     )
-
-
-def _clock() -> float:
-    return asyncio.get_running_loop().time()

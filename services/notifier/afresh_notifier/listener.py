@@ -16,12 +16,11 @@ inbox. `run` is one task; cancelling it closes the connection, what is in the in
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime
-from random import Random
 
 import asyncpg
 
+from afresh_cache.backoff import backoff
 from afresh_notifier import database
 from afresh_notifier.changes import Gap, Heard, read_payload
 from afresh_notifier.errors import BadPayload, WrongDatabase
@@ -41,8 +40,7 @@ RETRY_FIRST, RETRY_MAX = 0.1, 5.0
 class Inbox:
     """What was heard and not yet consumed: bounded, never blocking; a gap replaces all that came before it."""
 
-    def __init__(self, size: int = INBOX_SIZE) -> None:
-        self._size = size
+    def __init__(self) -> None:
         self._items: list[Heard] = []
         self._filled = asyncio.Event()
         self._closed = False
@@ -51,8 +49,8 @@ class Inbox:
         """Take ``item`` in. A full inbox becomes one gap: every view is refreshed, which covers what was dropped."""
         if isinstance(item, Gap):
             self._items = [item]
-        elif len(self._items) >= self._size:
-            self._items = [Gap(reason=f"more than {self._size} changes waited", heard_at=item.heard_at)]
+        elif len(self._items) >= INBOX_SIZE:
+            self._items = [Gap(reason=f"more than {INBOX_SIZE} changes waited", heard_at=item.heard_at)]
         else:
             self._items.append(item)
         self._filled.set()
@@ -76,20 +74,10 @@ class Inbox:
 class Listener:
     """Keeps one listening connection alive and puts what it hears into ``inbox``."""
 
-    def __init__(
-        self,
-        settings: DatabaseSettings,
-        inbox: Inbox,
-        observe: Observe,
-        *,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        random: Random | None = None,
-    ) -> None:
+    def __init__(self, settings: DatabaseSettings, inbox: Inbox, observe: Observe) -> None:
         self._settings = settings
         self._inbox = inbox
         self._observe = observe
-        self._now = now
-        self._random = random or Random()  # noqa: S311 - spreads retries, guards nothing
         #: Whether the gap before the present connection is in the inbox: nothing that it hears overtakes that.
         self._told_gap = False
 
@@ -103,14 +91,14 @@ class Listener:
                 connection = await self._connect()
             except database.TRANSIENT as error:
                 failures += 1
-                wait = min(RETRY_FIRST * 2 ** min(failures - 1, 10), RETRY_MAX) * self._random.uniform(0.5, 1.0)
+                wait = backoff(failures, RETRY_FIRST, RETRY_MAX)
                 what, hint = database.said(error)
                 self._observe(ConnectFailed(problem=what, hint=hint, retry_in=wait))
                 await asyncio.sleep(wait)
                 continue
             failures = 0
             try:
-                self._inbox.put(Gap(reason=reason, heard_at=self._now()))
+                self._inbox.put(Gap(reason=reason, heard_at=datetime.now(UTC)))
                 self._told_gap = True
                 self._observe(Listening(backend_pid=connection.get_server_pid()))
                 reason = await self._until_lost(connection)
@@ -140,7 +128,7 @@ class Listener:
         if not self._told_gap:
             return
         try:
-            self._inbox.put(read_payload(str(payload), self._now()))
+            self._inbox.put(read_payload(str(payload), datetime.now(UTC)))
         except BadPayload as error:
             self._observe(PayloadRejected(problem=error.problem, payload=str(payload)[:200]))
 

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 
 import asyncpg
 
+from afresh_notifier.clock import loop_time
 from afresh_notifier.debounce import Debouncer, Dirt, Run, Timing
 from afresh_notifier.errors import RefreshBroken, RefreshBusy, RefreshError, RefreshFailed
 from afresh_notifier.invalidation import Invalidation, PatternMap, fill_all
@@ -60,13 +61,12 @@ class Refresher:
         observe: Observe,
         *,
         concurrency: int,
-        debouncer: Debouncer | None = None,
     ) -> None:
         self._pool = pool
         self._publish = publish
         self._observe = observe
         self._slots = concurrency
-        self._debouncer = debouncer or Debouncer()
+        self._debouncer = Debouncer()
         self._plan = Plan()
         self._unhealthy: set[str] = set()
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
@@ -85,7 +85,7 @@ class Refresher:
         """
         before, waited = self._plan, self._debouncer.outstanding()
         self._plan = plan
-        self._debouncer.replace(plan.timings, _clock())
+        self._debouncer.replace(plan.timings, loop_time())
         self._unhealthy &= plan.timings.keys()
         for view in suspects & plan.timings.keys():
             self._unhealthy.discard(view)
@@ -100,7 +100,7 @@ class Refresher:
     def dirty(self, views: frozenset[str], dirt: Dirt | None, now: datetime) -> None:
         """``views`` must show a change; ``dirt`` None: anything may have changed in what they read."""
         for view in views & self._plan.timings.keys():
-            self._debouncer.dirty(view, _copy(dirt) if dirt is not None else self._anything(view, now), _clock())
+            self._debouncer.dirty(view, _copy(dirt) if dirt is not None else self._anything(view, now), loop_time())
         self._woken.set()
 
     async def demand(self, view: str) -> None:
@@ -112,7 +112,7 @@ class Refresher:
             raise KeyError(view)
         future = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(view, []).append(future)
-        self._debouncer.demand(view, self._anything(view, datetime.now(UTC)), _clock())
+        self._debouncer.demand(view, self._anything(view, datetime.now(UTC)), loop_time())
         self._woken.set()
         try:
             await future
@@ -135,23 +135,23 @@ class Refresher:
 
     def rested(self) -> bool:
         """Whether every view shows all there is and would act on a change at once."""
-        return self._debouncer.rested(_clock())
+        return self._debouncer.rested(loop_time())
 
     def stale_for(self, view: str) -> float:
         """For how many seconds ``view`` has lacked a change that was heard."""
-        return self._debouncer.stale_for(view, _clock())
+        return self._debouncer.stale_for(view, loop_time())
 
     async def run(self) -> None:
         """Refresh what becomes due, until cancelled; refreshes in flight are then rolled back."""
         async with asyncio.TaskGroup() as group:
             while True:
                 self._woken.clear()
-                for view in self._debouncer.due(_clock())[: self._slots]:
-                    run = self._debouncer.start(view, _clock(), datetime.now(UTC))
+                for view in self._debouncer.due(loop_time())[: self._slots]:
+                    run = self._debouncer.start(view, loop_time(), datetime.now(UTC))
                     self._slots -= 1
                     oid = self._plan.patterns.catalogue.views[view].oid
                     group.create_task(self._carry_out(run, oid, self._plan.limits[view]), name=f"refresh {view}")
-                wake_at = self._debouncer.wake_at(_clock())
+                wake_at = self._debouncer.wake_at(loop_time())
                 try:
                     async with asyncio.timeout_at(wake_at if math.isfinite(wake_at) else None):
                         await self._woken.wait()
@@ -181,7 +181,7 @@ class Refresher:
                 self._waiting.setdefault(view, [])[:0] = waiting
             else:  # whoever dropped it was why it was locked
                 self._answer(waiting, RefreshFailed(view, f"{view} was dropped"))
-            waits = self._debouncer.busy(run, _clock())
+            waits = self._debouncer.busy(run, loop_time())
             self._observe(RefreshPostponed(view=view, problem=error.problem, waits=waits))
             if waits >= UNHEALTHY_WAITS:
                 self._give_up_on(run)
@@ -207,7 +207,7 @@ class Refresher:
                 future.set_exception(error)
 
     def _succeeded(self, run: Run, method: str, lsn: int | None) -> None:
-        view, dirt, now = run.view, run.dirt, _clock()
+        view, dirt, now = run.view, run.dirt, loop_time()
         self._debouncer.succeed(run, now)
         self._unhealthy.discard(view)
         self._observe(
@@ -227,7 +227,7 @@ class Refresher:
             self.dirty(frozenset(patterns.catalogue.children(view)), dirt, dirt.heard_at)
 
     def _failed(self, run: Run, error: RefreshError) -> None:
-        failures = self._debouncer.fail(run, _clock(), broken=isinstance(error, RefreshBroken))
+        failures = self._debouncer.fail(run, loop_time(), broken=isinstance(error, RefreshBroken))
         broken = self._debouncer.broken(run.view)
         self._observe(
             RefreshNotDone(view=run.view, problem=error.problem, hint=error.hint, failures=failures, broken=broken)
@@ -264,10 +264,6 @@ class Refresher:
     def _anything(self, view: str, now: datetime) -> Dirt:
         tables = self._plan.patterns.catalogue.views[view].tables
         return Dirt(tables=set(tables), keys=None, heard_at=now)
-
-
-def _clock() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def _copy(dirt: Dirt) -> Dirt:
