@@ -19,9 +19,12 @@ from afresh_cache.messages import Invalidate, Position, PositionUpdate, Resync, 
 from afresh_cache.messages import read_server_message as read
 from afresh_cache.patterns import hears
 from afresh_notifier import hub as hub_module
-from afresh_notifier.hub import Hub, Interest, Subscriber, message_of
-from afresh_notifier.invalidation import Invalidation, InvalidationLog, merge_all
+from afresh_notifier import replay as replay_module
+from afresh_notifier.hub import Hub
+from afresh_notifier.invalidation import Invalidation, merge_all
 from afresh_notifier.observations import ClientResynced, Observation
+from afresh_notifier.replay import Interest, Replay
+from afresh_notifier.subscriber import Subscriber, message_of
 from conftest import eventually
 
 EPOCH = "e"
@@ -71,9 +74,9 @@ class World:
     """A hub, its log, and what it observed."""
 
     def __init__(self, *, entries: int = 10_000, age: float = 1e9, buffer: int = 1 << 30) -> None:
-        self.log = InvalidationLog(epoch=EPOCH, max_entries=entries, max_age=age)
+        self.replay = Replay(epoch=EPOCH, max_entries=entries, max_age=age)
         self.observed: list[Observation] = []
-        self.hub = Hub(self.log, self.observed.append, pace=0.0, buffer=buffer, position_interval=1e9)
+        self.hub = Hub(self.replay, self.observed.append, pace=0.0, buffer=buffer, position_interval=1e9)
 
     def client(self, *patterns: str, everything: bool = False) -> tuple[Subscriber, Wire]:
         wire = Wire()
@@ -251,7 +254,7 @@ async def test_one_that_lags_is_written_to_again_only_when_half_is_read() -> Non
 
 
 async def test_more_than_may_wait_is_one_resync(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_module, "MAX_WAITING", 20)
+    monkeypatch.setattr(replay_module, "MAX_WAITING", 20)
     world = World(buffer=0)
     slow, wire = world.client(everything=True)
     world.publish("first")
@@ -364,8 +367,8 @@ async def test_missed_ends_where_the_next_flush_begins() -> None:
 
 
 async def test_run_flushes_what_is_published_and_tells_quiet_clients_their_position() -> None:
-    log = InvalidationLog(epoch=EPOCH, max_entries=10, max_age=1e9)
-    hub = Hub(log, lambda _: None, pace=0.0, buffer=1 << 20, position_interval=0.02)
+    replay = Replay(epoch=EPOCH, max_entries=10, max_age=1e9)
+    hub = Hub(replay, lambda _: None, pace=0.0, buffer=1 << 20, position_interval=0.02)
     wires = {interest: Wire() for interest in ("a", "b")}
     for interest, wire in wires.items():
         subscriber = Subscriber(transport=wire, frame=framed)
@@ -388,8 +391,8 @@ async def test_run_flushes_what_is_published_and_tells_quiet_clients_their_posit
 
 
 async def test_run_looks_again_at_who_did_not_read() -> None:
-    log = InvalidationLog(epoch=EPOCH, max_entries=10, max_age=1e9)
-    hub = Hub(log, lambda _: None, pace=0.0, buffer=0, position_interval=1e9)
+    replay = Replay(epoch=EPOCH, max_entries=10, max_age=1e9)
+    hub = Hub(replay, lambda _: None, pace=0.0, buffer=0, position_interval=1e9)
     wire = Wire()
     subscriber = Subscriber(transport=wire, frame=framed)
     hub.join(subscriber)
@@ -545,10 +548,10 @@ async def run_history(history: list[tuple[str, object]], first: list[tuple[Inter
         match step, what:
             case "publish", set():
                 world.publish(*sorted(what))
-                published[world.log.last] = what
+                published[world.replay.last] = what
             case "resync", _:
                 world.hub.resync("gap")
-                published[world.log.last] = None
+                published[world.replay.last] = None
             case "listen", (int(number), None | frozenset() as interest) if watchers:
                 watchers[number % len(watchers)].listen(interest)
             case "join", (None | frozenset() as interest, bool(reads)):
@@ -576,10 +579,10 @@ async def run_history(history: list[tuple[str, object]], first: list[tuple[Inter
             watcher.take()
     for watcher in watchers:
         assert not watcher.subscriber.lagging
-        check(watcher, published, world.log.last, hub_module.MAX_WAITING)
+        check(watcher, published, world.replay.last, replay_module.MAX_WAITING)
         assert watcher.wire.most <= 120 + 8 * 200
     for watcher, told in gone:
-        check(watcher, published, told, hub_module.MAX_WAITING)
+        check(watcher, published, told, replay_module.MAX_WAITING)
         resumes(world, published, told)
 
 
@@ -596,7 +599,7 @@ def resumes(world: World, published: dict[int, set[str] | None], told: int) -> N
         concerned: set[str] = set().union(*due.values())
         if missed is None:
             assert not concerned
-        elif len(concerned) > hub_module.MAX_WAITING:
+        elif len(concerned) > replay_module.MAX_WAITING:
             assert missed == "overflow"
         else:
             assert isinstance(missed, Invalidation)
@@ -616,7 +619,7 @@ def test_everybody_hears_exactly_what_concerns_him(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hub_module, "BURST", burst)
-        patch.setattr(hub_module, "MAX_WAITING", most_waiting)
+        patch.setattr(replay_module, "MAX_WAITING", most_waiting)
         asyncio.run(run_history(history, first))
 
 

@@ -1,21 +1,15 @@
-"""Invalidations: which patterns a change or a refresh makes stale, and the log from which clients resume."""
+"""Invalidations: which patterns a change or a refresh makes stale."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import UTC, datetime
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from afresh_cache.patterns import Template
 from afresh_notifier.changes import Key
 from afresh_notifier.dependencies import Catalogue
-from afresh_notifier.invalidation import MAX_KEYED, Invalidation, InvalidationLog, PatternMap, fill_all
+from afresh_notifier.invalidation import MAX_KEYED, PatternMap, fill_all
 from support.catalogues import view
-
-AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def templates(*texts: str) -> tuple[Template, ...]:
@@ -152,96 +146,3 @@ def test_the_same_pattern_is_said_once() -> None:
 
 def test_a_value_cannot_widen_a_pattern() -> None:
     assert fill_all(templates("c:{name}"), keys("a:b", "")) == ["c:%00", "c:a%3Ab"]
-
-
-# The log.
-
-
-def log(entries: int = 100, age: float = 100.0) -> InvalidationLog:
-    return InvalidationLog(epoch="e", max_entries=entries, max_age=age)
-
-
-def filled(one: InvalidationLog, count: int, now: float = 0.0) -> InvalidationLog:
-    for number in range(count):
-        one.append(Invalidation(patterns=(f"p{number + 1}",), at=AT), now)
-    return one
-
-
-def offsets(found: Iterable[Invalidation] | None) -> list[int] | None:
-    return None if found is None else [one.offset for one in found]
-
-
-def test_offsets_count_from_one() -> None:
-    one = log()
-    assert one.last == 0
-    first = one.append(Invalidation(patterns=("p",), lsn=7, at=AT, tables=frozenset("t"), views=frozenset("v")), 0.0)
-    assert first == Invalidation(offset=1, patterns=("p",), lsn=7, at=AT, tables=frozenset("t"), views=frozenset("v"))
-    assert one.append(first, 0.0).offset == one.last == 2
-
-
-@pytest.mark.parametrize(
-    ("after", "upto", "found"),
-    [(0, 5, [1, 2, 3, 4, 5]), (0, 0, []), (2, 4, [3, 4]), (5, 5, []), (4, 5, [5]), (3, 2, []), (6, 6, None)],
-)
-def test_a_stretch_of_the_log_is_open_below_and_closed_above(after: int, upto: int, found: list[int] | None) -> None:
-    assert offsets(filled(log(), 5).between(after, upto)) == found
-
-
-def test_an_empty_log_has_nothing_to_tell_and_forgot_nothing() -> None:
-    assert log().between(0, 0) == []
-    assert log().between(1, 1) is None
-
-
-def test_the_log_forgets_what_is_more_than_it_holds() -> None:
-    one = filled(log(entries=3), 5)
-    assert offsets(one.between(2, 5)) == [3, 4, 5]
-    assert one.between(1, 5) is None
-    assert one.between(1, 1) == []
-
-
-def test_the_log_forgets_what_is_too_old() -> None:
-    one = filled(log(age=10.0), 2, now=0.0)
-    filled(one, 1, now=10.0)
-    assert offsets(one.between(0, 3)) == [1, 2, 3]
-    filled(one, 1, now=10.1)
-    assert one.between(1, 4) is None
-    assert offsets(one.between(2, 4)) == [3, 4]
-
-
-def test_what_was_before_a_break_cannot_be_told() -> None:
-    one = filled(log(), 2)
-    assert one.break_off(0.0) == one.last == 3
-    filled(one, 2)
-    assert one.between(0, 5) is None
-    assert one.between(2, 3) is None
-    assert offsets(one.between(0, 2)) == [1, 2]
-    assert offsets(one.between(3, 5)) == [4, 5]
-
-
-@given(
-    steps=st.lists(st.tuples(st.sampled_from(["append", "append", "break"]), st.floats(0, 4)), max_size=30),
-    entries=st.integers(1, 10),
-    after=st.integers(0, 32),
-    upto=st.integers(0, 32),
-)
-def test_the_log_tells_all_of_a_stretch_or_nothing(
-    steps: list[tuple[str, float]], entries: int, after: int, upto: int
-) -> None:
-    one, now, all_of_it = log(entries, age=10.0), 0.0, {}
-    for number, (step, pause) in enumerate(steps, 1):
-        now += pause
-        if step == "append":
-            one.append(Invalidation(patterns=("p",), at=AT), now)
-        else:
-            one.break_off(now)
-        all_of_it[number] = (step, now)
-    upto = min(upto, one.last)
-    wanted = [number for number in all_of_it if after < number <= upto]
-    found = one.between(after, upto)
-    if found is not None:
-        assert [entry.offset for entry in found] == wanted
-        assert all(all_of_it[number][0] == "append" for number in wanted)
-        assert after <= one.last
-    else:
-        kept = [number for number, (_, at) in list(all_of_it.items())[-entries:] if at >= now - 10.0]
-        assert after > one.last or any(number not in kept or all_of_it[number][0] == "break" for number in wanted)

@@ -22,12 +22,14 @@ from afresh_cache.messages import PROTOCOL, Position, ServerMessage, read_server
 from afresh_notifier import app
 from afresh_notifier.board import Board
 from afresh_notifier.http import Api
-from afresh_notifier.hub import Hub, Subscriber
-from afresh_notifier.invalidation import Invalidation, InvalidationLog
+from afresh_notifier.hub import Hub
+from afresh_notifier.invalidation import Invalidation
 from afresh_notifier.metrics import Metrics
 from afresh_notifier.observations import Observation, fan_out
 from afresh_notifier.refresher import Refresher
+from afresh_notifier.replay import Replay
 from afresh_notifier.settings import Settings
+from afresh_notifier.subscriber import Subscriber
 from conftest import PATIENCE, eventually
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -42,10 +44,10 @@ class Doors:
         self.board = Board()
         self.metrics = Metrics()
         self.observe = fan_out(self.board, self.metrics, self.observed.append)
-        self.log = InvalidationLog(epoch=epoch, max_entries=entries, max_age=1e9)
+        self.replay = Replay(epoch=epoch, max_entries=entries, max_age=1e9)
         server = settings.server
         self.hub = Hub(
-            self.log,
+            self.replay,
             self.observe,
             pace=server.flush,
             buffer=server.client_buffer,
@@ -79,7 +81,7 @@ class Doors:
 
     async def flushed(self) -> None:
         """Wait until all that was published is on its way."""
-        await eventually(lambda: self.hub.position.offset == self.log.last)
+        await eventually(lambda: self.hub.position.offset == self.replay.last)
 
 
 @asynccontextmanager

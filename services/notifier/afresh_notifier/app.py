@@ -24,12 +24,12 @@ from afresh_notifier.doctor import views
 from afresh_notifier.errors import ServeError
 from afresh_notifier.http import Api
 from afresh_notifier.hub import Hub
-from afresh_notifier.invalidation import InvalidationLog
 from afresh_notifier.listener import Inbox, Listener
 from afresh_notifier.logs import Log
 from afresh_notifier.metrics import Metrics
 from afresh_notifier.observations import Observe, Serving, Stopping, Warned, fan_out
 from afresh_notifier.refresher import Refresher
+from afresh_notifier.replay import Replay
 from afresh_notifier.settings import Settings, http_address
 
 #: How long clients may take to answer a goodbye, in seconds.
@@ -82,9 +82,9 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
         database.require_serving(await database.facts(connection))
     board, metrics = Board(), Metrics()
     observe = fan_out(board, metrics, *observers)
-    log = InvalidationLog(epoch=uuid.uuid4().hex, max_entries=settings.log.max_entries, max_age=settings.log.max_age)
+    replay = Replay(epoch=uuid.uuid4().hex, max_entries=settings.log.max_entries, max_age=settings.log.max_age)
     hub = Hub(
-        log,
+        replay,
         observe,
         pace=settings.server.flush,
         buffer=settings.server.client_buffer,

@@ -1,7 +1,7 @@
-"""Invalidations: which patterns a change or a refresh makes stale, and under which offset that is remembered.
+"""Invalidations: which patterns a change or a refresh makes stale.
 
-In: changes and finished refreshes. Out: `Invalidation`s, appended to an `InvalidationLog`, from which the hub tells its
-subscribers and clients resume. Everything here is pure; whoever calls says what time it is.
+In: changes and finished refreshes. Out: `Invalidation`s, which the hub numbers, remembers (`replay`) and tells. Everything
+here is pure.
 
 The rule, for a table's own pattern: while healthy views that hang on the table name it too, it goes out after the
 refresh of each of them (an entry cached between two would else stay stale); where no view names it, or none that does is
@@ -10,9 +10,8 @@ healthy, it goes out at once. A view's patterns go out after each of its refresh
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from afresh_cache.patterns import Template
@@ -30,7 +29,7 @@ Keys = Collection[Key] | None
 class Invalidation:
     """Whatever matches ``patterns`` is stale from now on, and fresh data can be read.
 
-    ``offset`` is its number in the log, 0 before it is appended; ``lsn`` a write-ahead log position that covers it;
+    ``offset`` is its number in the log, 0 before it has one; ``lsn`` a write-ahead log position that covers it;
     ``at`` when the oldest change in it was heard.
     """
 
@@ -40,12 +39,6 @@ class Invalidation:
     views: frozenset[str] = frozenset()
     lsn: int | None = None
     at: datetime
-
-    def merge(self, later: Invalidation) -> Invalidation:
-        """Both in one: exact, since they are sets; it carries the higher offset."""
-        merged = merge_all((self, later))
-        assert merged is not None  # noqa: S101 - of two there is one
-        return merged
 
 
 def merge_all(invalidations: Iterable[Invalidation], most: int | None = None) -> Invalidation | None:
@@ -68,62 +61,6 @@ def merge_all(invalidations: Iterable[Invalidation], most: int | None = None) ->
         lsn=max(positions) if len(positions) == len(merged) else None,
         at=min(invalidation.at for invalidation in merged),
     )
-
-
-class InvalidationLog:
-    """The recent invalidations of this process, by offset: what a client that comes back is told.
-
-    ``epoch`` names the log; offsets of one epoch mean nothing in another. Bounded by ``max_entries`` and ``max_age``
-    (seconds): what is older is forgotten, and who asks for it is resynced.
-    """
-
-    def __init__(self, *, epoch: str, max_entries: int, max_age: float) -> None:
-        self.epoch = epoch
-        self._max_age = max_age
-        #: When, which offset, and what; None for a stretch of which nothing is known.
-        self._entries: deque[tuple[float, int, Invalidation | None]] = deque(maxlen=max_entries)
-        self._last = 0
-
-    @property
-    def last(self) -> int:
-        """The newest offset; 0 while nothing was appended."""
-        return self._last
-
-    def append(self, invalidation: Invalidation, now: float) -> Invalidation:
-        """Give ``invalidation`` the next offset and remember it; returns it with that offset."""
-        self._last += 1
-        numbered = replace(invalidation, offset=self._last)
-        self._remember(now, numbered)
-        return numbered
-
-    def break_off(self, now: float) -> int:
-        """Take an offset for a stretch of which nothing is known; who stands before it cannot be told what he missed."""
-        self._last += 1
-        self._remember(now, None)
-        return self._last
-
-    def between(self, after: int, upto: int) -> list[Invalidation] | None:
-        """The invalidations with offsets in (``after``, ``upto``]; None where some of them are forgotten or unknown."""
-        if after > self._last:
-            return None
-        oldest = self._entries[0][1] if self._entries else self._last + 1
-        if after + 1 < oldest and after < upto:
-            return None
-        found = []
-        for _, offset, entry in reversed(self._entries):  # who asks is mostly just behind
-            if offset <= after:
-                break
-            if offset <= upto:
-                if entry is None:
-                    return None
-                found.append(entry)
-        found.reverse()
-        return found
-
-    def _remember(self, now: float, entry: Invalidation | None) -> None:
-        self._entries.append((now, self._last, entry))
-        while self._entries and self._entries[0][0] < now - self._max_age:
-            self._entries.popleft()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,9 +24,11 @@ from afresh_cache.messages import (
     encode,
 )
 from afresh_notifier.errors import BadRequest
-from afresh_notifier.hub import Hub, Interest, Subscriber, message_of
+from afresh_notifier.hub import Hub
 from afresh_notifier.invalidation import Invalidation
+from afresh_notifier.replay import Interest
 from afresh_notifier.settings import ServerSettings
+from afresh_notifier.subscriber import Subscriber, message_of
 
 
 def event(message: ServerMessage, position: Position) -> bytes:

@@ -32,9 +32,11 @@ from afresh_cache.messages import (
     encode,
     read_client_message,
 )
-from afresh_notifier.hub import Hub, Interest, Subscriber, message_of
+from afresh_notifier.hub import Hub
 from afresh_notifier.invalidation import Invalidation
+from afresh_notifier.replay import Interest
 from afresh_notifier.settings import ServerSettings
+from afresh_notifier.subscriber import Subscriber, message_of
 
 #: Subscriptions that one connection may hold.
 MAX_SUBSCRIPTIONS = 100
