@@ -17,9 +17,17 @@ import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from afresh_notifier import app
+from afresh_notifier import app, origins
 from afresh_notifier.errors import ServeError, WrongDatabase
-from afresh_notifier.observations import Listening, ListeningLost, RefreshDone, RefreshNotDone, Serving, SettingIgnored
+from afresh_notifier.observations import (
+    Listening,
+    ListeningLost,
+    RefreshDone,
+    RefreshNotDone,
+    Refused,
+    Serving,
+    SettingIgnored,
+)
 from afresh_notifier.openapi import document
 from afresh_notifier.settings import Settings
 from conftest import PATIENCE, eventually
@@ -328,7 +336,7 @@ async def test_bytes_that_are_no_text_are_answered_with_a_problem() -> None:
     async with doors() as open_doors:
         reader, writer = await asyncio.open_connection(*open_doors.address)
         try:
-            writer.write(b"GET /views HTTP/1.1\r\nHost: x\r\nOrigin: http://\xff\r\nConnection: close\r\n\r\n")
+            writer.write(b"GET /views HTTP/1.1\r\nHost: localhost\r\nOrigin: http://\xff\r\nConnection: close\r\n\r\n")
             async with asyncio.timeout(PATIENCE):
                 head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         finally:
@@ -351,10 +359,10 @@ async def test_pages_of_other_origins_are_refused_and_told_how_to_be_let_in() ->
             assert "Access-Control-Allow-Origin" not in response.headers
 
 
-@pytest.mark.parametrize("origins", ["https://app.example", "*"])
-async def test_pages_of_named_origins_may_read_the_answers(origins: str) -> None:
+@pytest.mark.parametrize("named", ["https://app.example", "*"])
+async def test_pages_of_named_origins_may_read_the_answers(named: str) -> None:
     page = {"Origin": "https://app.example"}
-    async with doors(origins=origins) as open_doors:
+    async with doors(origins=named) as open_doors:
         for path in ("/views", "/readyz", "/missing", "/static/afresh.js"):
             async with asked(open_doors.url + path, headers=page) as (response, _):
                 assert response.headers["Access-Control-Allow-Origin"] == "https://app.example"
@@ -365,6 +373,98 @@ async def test_pages_of_named_origins_may_read_the_answers(origins: str) -> None
             assert "POST" in response.headers["Access-Control-Allow-Methods"]
         async with asked(f"{open_doors.url}/views") as (response, _):
             assert "Access-Control-Allow-Origin" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("setting", "page"),
+    [
+        ("https://app.example/", "https://app.example"),
+        ("HTTPS://App.Example:443", "https://app.example"),
+        ("http://app.example:8000", "http://app.example:8000"),
+    ],
+)
+async def test_an_origin_may_be_written_as_people_write_it(setting: str, page: str) -> None:
+    async with (
+        doors(origins=[setting]) as open_doors,
+        asked(f"{open_doors.url}/views", headers={"Origin": page}) as (response, _),
+    ):
+        assert response.status == 200
+        assert response.headers["Access-Control-Allow-Origin"] == page
+
+
+@pytest.mark.parametrize("page", ["http://app.example", "https://app.example:444", "https://app.example.org", "null"])
+async def test_an_origin_is_its_scheme_host_and_port(page: str) -> None:
+    async with doors(origins=["https://app.example"]) as open_doors:
+        assert (await problem(f"{open_doors.url}/views", headers={"Origin": page}))[:2] == (403, "origin_refused")
+
+
+async def test_what_is_refused_is_reported_once_and_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(origins, "MAX_REPORTED", 3)
+    async with doors() as open_doors:
+        for number in (1, 2, 1, 2):
+            await problem(f"{open_doors.url}/views", headers={"Origin": f"https://{number}.example"})
+        for name in ("a.example", "b.example"):
+            await problem(f"{open_doors.url}/views", headers={"Host": name})
+        assert open_doors.observations(Refused) == [
+            Refused(header="Origin", value="https://1.example"),
+            Refused(header="Origin", value="https://2.example"),
+            Refused(header="Host", value="a.example"),
+        ]
+
+
+# By which name we are called.
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "LOCALHOST.:8080", "app.localhost", "127.0.0.1", "127.9.9.9:1", "[::1]:8080", "app.example:81"],
+)
+async def test_on_loopback_we_answer_to_our_own_names_and_to_those_in_origins(host: str) -> None:
+    async with (
+        doors(origins=["https://app.example"]) as open_doors,
+        asked(f"{open_doors.url}/healthz", headers={"Host": host}) as (response, _),
+    ):
+        assert response.status == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "notlocalhost", "10.0.0.1", "[", "a@b"])
+async def test_on_loopback_a_page_that_calls_us_by_its_own_name_is_refused(host: str) -> None:
+    """DNS rebinding: to the browser the page is of our origin."""
+    async with doors() as open_doors:
+        headers = {"Host": host, "Origin": f"http://{host}"}
+        for path in ("/views", "/ws", "/events", "/static/afresh.js"):
+            status, code, body = await problem(open_doors.url + path, headers=headers)
+            assert (status, code) == (403, "host_refused")
+            assert "server.origins" in body["detail"]
+
+
+@pytest.mark.parametrize("server", [{"host": "0.0.0.0"}, {"origins": "*"}])
+async def test_elsewhere_and_where_any_page_may_connect_the_name_is_not_asked_for(server: dict[str, Any]) -> None:
+    async with (
+        doors(**server) as open_doors,
+        asked(f"{open_doors.url}/healthz", headers={"Host": "db.internal"}) as (response, _),
+    ):
+        assert response.status == 200
+
+
+async def test_a_request_without_a_name_is_answered() -> None:
+    async with doors() as open_doors:
+        reader, writer = await asyncio.open_connection(*open_doors.address)
+        try:
+            writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
+            async with asyncio.timeout(PATIENCE):
+                assert (await reader.readline()).startswith(b"HTTP/1.0 200 ")
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("host", "is_one"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False), ("db", False)],
+)
+def test_what_a_loopback_address_is(host: str, is_one: bool) -> None:
+    assert origins.is_loopback(host) is is_one
 
 
 # Starting.

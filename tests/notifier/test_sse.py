@@ -87,7 +87,8 @@ async def stream(
     """The events for the block."""
     reader, writer = await asyncio.open_connection(*open_doors.address)
     try:
-        lines = [f"GET /events{query} HTTP/{version}", "Host: x", *(f"{k}: {v}" for k, v in (headers or {}).items())]
+        lines = [f"GET /events{query} HTTP/{version}", "Host: localhost"]
+        lines += [f"{k}: {v}" for k, v in (headers or {}).items()]
         writer.write("\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape"))
         async with asyncio.timeout(PATIENCE):
             head = await reader.readuntil(b"\r\n\r\n")

@@ -1,8 +1,7 @@
 """HTTP: health, state, refreshes on demand, and the doors to the two streams.
 
 In: requests. Out: JSON, `application/problem+json` for errors (codes in docs/http.md), and the dashboard's files.
-`openapi.py` describes all of it. Who may connect from where: pages of our own origin, those in `server.origins`, and
-whatever sends no `Origin` (programs).
+`openapi.py` describes all of it, `origins.py` says who may connect from where.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import WSCloseCode, web
@@ -23,13 +21,12 @@ from afresh_notifier.hub import Hub
 from afresh_notifier.metrics import Metrics
 from afresh_notifier.observations import ClientJoined, ClientLeft, Observe
 from afresh_notifier.openapi import document
+from afresh_notifier.origins import Origins
 from afresh_notifier.problems import middleware as problems
 from afresh_notifier.problems import problem
 from afresh_notifier.refresher import Refresher
 from afresh_notifier.resources import web_folder
 from afresh_notifier.settings import ServerSettings
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: What the dashboard may load: itself.
 _POLICY = "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
@@ -53,13 +50,15 @@ class Api:
         self._board = board
         self._metrics = metrics
         self._observe = observe
+        self._origins = Origins(settings, observe)
         self._sockets: set[web.WebSocketResponse] = set()
         #: Streams that are open or being opened.
         self._streams = 0
 
     def application(self) -> web.Application:
         """The aiohttp application."""
-        application = web.Application(middlewares=[self._origins, problems])
+        application = web.Application(middlewares=[self._origins.middleware, problems])
+        application.on_response_prepare.append(self._origins.add_headers)
         application.on_response_prepare.append(self._before_headers)
         application.add_routes(
             [
@@ -228,47 +227,12 @@ class Api:
             "every_s": plan.timings[name].every,
         }
 
-    @web.middleware
-    async def _origins(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Keeps pages of other origins out, unless they are named."""
-        origin = _foreign_origin(request)
-        if origin is None:
-            return await handler(request)
-        if not self._allows(origin):
-            return problem(403, "origin_refused", f"pages of {origin} may not connect; add it to server.origins")
-        if request.method == "OPTIONS":
-            return web.Response(status=204)
-        return await handler(request)
-
     async def _before_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         """A signal: headers that must be on a response before it begins, as a stream's or a file's."""
         if request.path.startswith("/static/"):
             response.headers["Cache-Control"] = (
                 "no-cache"  # a page and its scripts are of one version, or asked for anew
             )
-        origin = _foreign_origin(request)
-        if origin is not None and self._allows(origin):  # it may read the answer
-            response.headers["Access-Control-Allow-Origin"] = origin
-            response.headers["Access-Control-Allow-Methods"] = "GET, POST"
-            response.headers["Access-Control-Allow-Headers"] = "Last-Event-ID, Content-Type"
-            response.headers["Vary"] = "Origin"
-
-    def _allows(self, origin: str) -> bool:
-        return "*" in self._settings.origins or origin in self._settings.origins
-
-
-def _foreign_origin(request: web.Request) -> str | None:
-    """The origin of the page that asks, where that is not ours; None for programs too, which send none."""
-    origin = request.headers.get("Origin")
-    return None if origin is None or _host(origin) == request.host else origin
-
-
-def _host(origin: str) -> str | None:
-    """The host and port of an origin; None for one that is none, such as `null`, which a page without an origin sends."""
-    try:
-        return urlsplit(origin).netloc or None
-    except ValueError:
-        return None
 
 
 def _json(value: object) -> web.Response:

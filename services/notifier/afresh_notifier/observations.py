@@ -148,6 +148,14 @@ class ClientLeft:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A request whose ``header``, `Origin` or `Host`, is not one of ours; each ``value`` is reported once."""
+
+    header: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientResynced:
     """Clients were told to drop everything."""
 
@@ -203,6 +211,7 @@ Observation = (
     | Invalidated
     | ClientJoined
     | ClientLeft
+    | Refused
     | ClientResynced
     | Delivered
     | Warned
