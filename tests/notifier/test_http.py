@@ -346,6 +346,35 @@ async def test_bytes_that_are_no_text_are_answered_with_a_problem() -> None:
         assert "http://\\udcff" in orjson.loads(body)["detail"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "right"),
+    [
+        ("GET", "/events?pattern=clients", "patterns"),
+        ("GET", "/events?patterns=a&since=e:1", "patterns"),
+        ("GET", "/ws?patterns=clients", '"patterns":'),
+        ("GET", "/views?name=v", "none"),
+        ("POST", "/views/v/refresh?wait=1", "none"),
+        ("POST", "/api/refresh-views?views=v", "none"),
+        ("GET", "/openapi.json?v=1", "none"),
+    ],
+)
+async def test_a_parameter_that_means_nothing_is_a_problem_that_names_the_right_one(
+    method: str, path: str, right: str
+) -> None:
+    async with doors() as open_doors:
+        status, code, body = await problem(open_doors.url + path, method)
+        assert (status, code) == (400, "bad_request")
+        wrong = path.rpartition("?")[2].rpartition("&")[2].partition("=")[0]
+        assert body["detail"].startswith(f"there is no parameter {wrong}; ")
+        assert right in body["detail"].partition("; ")[2]
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/static/afresh.js", "/missing"])
+async def test_pages_and_probes_may_be_asked_with_parameters(path: str) -> None:
+    async with doors() as open_doors, asked(f"{open_doors.url}{path}?probe=1") as (response, _):
+        assert response.status != 400
+
+
 # Pages of other origins.
 
 

@@ -141,7 +141,7 @@ async def test_patterns_left_out_are_all_patterns() -> None:
 
 
 async def test_patterns_may_be_percent_encoded() -> None:
-    async with doors() as open_doors, stream(open_doors, f"?patterns={quote('clients:a%20b')},,b") as heard:
+    async with doors() as open_doors, stream(open_doors, f"?patterns={quote('clients:a%20b')},,b&patterns=c") as heard:
         await heard.hear()
         open_doors.publish("clients:a%20b", "z")
         assert (await heard.hear()).data["patterns"] == ["clients:a%20b"]

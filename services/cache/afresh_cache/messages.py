@@ -7,7 +7,7 @@ server can say more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -21,6 +21,7 @@ PROTOCOL = "afresh.v1"
 MAX_PATTERNS = 256
 MAX_PATTERN_LENGTH = 512
 MAX_ID_LENGTH = 64
+MAX_EPOCH_LENGTH = 128
 
 ResyncReason = Literal["gap", "overflow", "expired", "restart"]
 
@@ -37,7 +38,7 @@ class Position:
 
     __pydantic_config__ = _STRICT
 
-    epoch: Annotated[str, Field(min_length=1, max_length=128)]
+    epoch: Annotated[str, Field(min_length=1, max_length=MAX_EPOCH_LENGTH)]
     offset: Annotated[int, Field(ge=0, le=2**63 - 1)]
 
     def __str__(self) -> str:
@@ -160,7 +161,20 @@ ServerMessage = Welcome | Subscribed | Invalidate | PositionUpdate | Resync | Er
 
 _CLIENT: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
 _SERVER: TypeAdapter[ServerMessage] = TypeAdapter(Annotated[ServerMessage, Field(discriminator="type")])
-_SERVER_TYPES = {"welcome", "subscribed", "invalidate", "position", "resync", "error"}
+#: What clients say, with the fields of each, and what each field takes.
+_FIELDS = {
+    "subscribe": tuple(one.name for one in fields(Subscribe)),
+    "unsubscribe": tuple(one.name for one in fields(Unsubscribe)),
+}
+_EXPECTED: dict[tuple[str | int, ...], str] = {
+    ("id",): f"a text of 1 to {MAX_ID_LENGTH} characters",
+    ("patterns",): f"a list of 1 to {MAX_PATTERNS} prefixes; left out, it means all",
+    ("patterns", "…"): f"a text of 1 to {MAX_PATTERN_LENGTH} characters",
+    ("since",): "a position, which has epoch and offset; left out, it means from now on",
+    ("since", "epoch"): f"a text of 1 to {MAX_EPOCH_LENGTH} characters",
+    ("since", "offset"): "a whole number, 0 or greater",
+}
+_SERVER_TYPES = ("welcome", "subscribed", "invalidate", "position", "resync", "error")
 
 
 def encode(message: ClientMessage | ServerMessage) -> bytes:
@@ -178,17 +192,28 @@ def _object(frame: str | bytes) -> dict[str, Any]:
     return value
 
 
+def _expectation(value: dict[str, Any], error: ValidationError) -> str:
+    """What is wrong with a client's message, in our own words: the first field that is not right, and what it takes."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = first["loc"][1:]  # the first part is the message's type
+    if not place:
+        return f"type: expected {' or '.join(_FIELDS)}"
+    written = ".".join(map(str, place))
+    if first["type"] == "unexpected_keyword_argument":
+        takes = ("epoch", "offset") if place[0] == "since" else _FIELDS[value["type"]]
+        return f"{written}: there is no such field here; expected {', '.join(takes)}"
+    return f"{written}: expected {_EXPECTED[tuple('…' if isinstance(part, int) else part for part in place)]}"
+
+
 def read_client_message(frame: str | bytes) -> ClientMessage:
     """What a client said. Raises BadMessage, with the id that it gave, if any."""
     value = _object(frame)
     try:
         return _CLIENT.validate_python(value)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in problem["loc"][1:])
-        text = f"{place}: {problem['msg']}" if place else problem["msg"]
         given = value.get("id")
-        raise BadMessage(text, parseable=True, message_id=given if isinstance(given, str) else None) from error
+        said = given if isinstance(given, str) else None
+        raise BadMessage(_expectation(value, error), parseable=True, message_id=said) from error
 
 
 def read_server_message(frame: str | bytes) -> ServerMessage | None:
@@ -199,4 +224,6 @@ def read_server_message(frame: str | bytes) -> ServerMessage | None:
     try:
         return _SERVER.validate_python(value)
     except ValidationError as error:
-        raise BadMessage(str(error), parseable=True) from error
+        place = ".".join(map(str, error.errors()[0]["loc"][1:]))
+        text = f"{place} of a message {value['type']} is missing or of another kind"
+        raise BadMessage(text, parseable=True) from error

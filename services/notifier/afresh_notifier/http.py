@@ -16,11 +16,11 @@ from aiohttp import WSCloseCode, web
 from afresh_notifier import sse, websocket
 from afresh_notifier.board import Board, ViewState
 from afresh_notifier.clock import rfc3339
-from afresh_notifier.errors import RefreshError
+from afresh_notifier.errors import BadRequest, RefreshError
 from afresh_notifier.hub import Hub
 from afresh_notifier.metrics import Metrics
 from afresh_notifier.observations import ClientJoined, ClientLeft, Observe
-from afresh_notifier.openapi import document
+from afresh_notifier.openapi import document, query_parameters
 from afresh_notifier.origins import Origins
 from afresh_notifier.problems import middleware as problems
 from afresh_notifier.problems import problem
@@ -57,7 +57,7 @@ class Api:
 
     def application(self) -> web.Application:
         """The aiohttp application."""
-        application = web.Application(middlewares=[self._origins.middleware, problems])
+        application = web.Application(middlewares=[self._origins.middleware, problems, _parameters])
         application.on_response_prepare.append(self._origins.add_headers)
         application.on_response_prepare.append(self._before_headers)
         application.add_routes(
@@ -233,6 +233,22 @@ class Api:
             response.headers["Cache-Control"] = (
                 "no-cache"  # a page and its scripts are of one version, or asked for anew
             )
+
+
+@web.middleware
+async def _parameters(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Refuses parameters that mean nothing here: who misspells one would else get an answer to another question."""
+    resource = request.match_info.route.resource
+    known = None if resource is None else query_parameters(resource.canonical)
+    unknown = [] if known is None else [name for name in request.query if name not in known]
+    if known is None or not unknown:
+        return await handler(request)
+    takes = ", ".join(sorted(known)) or "none"
+    if request.path == "/ws":
+        takes = 'none; patterns are named in a message, {"type":"subscribe","id":"1","patterns":["clients"]}'
+    raise BadRequest(f"there is no parameter {unknown[0]}; {request.path} takes {takes}")
 
 
 def _json(value: object) -> web.Response:

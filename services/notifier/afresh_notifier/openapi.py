@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
 _PROBLEM = {"$ref": "#/components/responses/Problem"}
 
 
+#: Where parameters that mean nothing are let pass: browsers, load balancers and scrapers add theirs.
+_LENIENT = ("/", "/healthz", "/readyz", "/metrics")
+
+
 def _answer(description: str, schema: dict[str, Any] | None = None, kind: str = "application/json") -> dict[str, Any]:
     return {"description": description, "content": {kind: {"schema": schema or {"type": "object"}}}}
+
+
+@cache
+def query_parameters(path: str) -> frozenset[str] | None:
+    """What may stand behind the question mark at ``path``, as it is routed; None where nobody minds: pages and probes."""
+    item = document()["paths"].get(path)
+    if item is None or path in _LENIENT:
+        return None
+    parameters = (parameter for operation in item.values() for parameter in operation.get("parameters", ()))
+    return frozenset(parameter["name"] for parameter in parameters if parameter["in"] == "query")
 
 
 def document() -> dict[str, Any]:
@@ -46,7 +61,8 @@ def document() -> dict[str, Any]:
                         "200": _answer(
                             "The views",
                             {"type": "object", "properties": {"views": {"type": "array", "items": view}}},
-                        )
+                        ),
+                        "400": _PROBLEM,
                     },
                 }
             },
@@ -62,20 +78,27 @@ def document() -> dict[str, Any]:
                             "schema": {"type": "string"},
                         }
                     ],
-                    "responses": {"200": _answer("The view, refreshed", view), "404": _PROBLEM, "503": _PROBLEM},
+                    "responses": {
+                        "200": _answer("The view, refreshed", view),
+                        "400": _PROBLEM,
+                        "404": _PROBLEM,
+                        "503": _PROBLEM,
+                    },
                 }
             },
             "/api/refresh-views": {
                 "post": {
                     "summary": "Refresh all views now, for an outside scheduler; answers when all are done",
-                    "responses": {"200": _answer("All are refreshed"), "503": _PROBLEM},
+                    "responses": {"200": _answer("All are refreshed"), "400": _PROBLEM, "503": _PROBLEM},
                 }
             },
-            "/openapi.json": {"get": {"summary": "This document", "responses": {"200": _answer("OpenAPI 3.1")}}},
+            "/openapi.json": {
+                "get": {"summary": "This document", "responses": {"200": _answer("OpenAPI 3.1"), "400": _PROBLEM}}
+            },
             "/ws": {
                 "get": {
                     "summary": "The WebSocket, protocol afresh.v1",
-                    "responses": {"101": {"description": "Switching protocols"}, "503": _PROBLEM},
+                    "responses": {"101": {"description": "Switching protocols"}, "400": _PROBLEM, "503": _PROBLEM},
                 }
             },
             "/events": {

@@ -47,10 +47,10 @@ def _chunked(data: bytes) -> bytes:
 
 def interest(request: web.Request) -> Interest:
     """The patterns that a request asks for; all where it names none. Raises `BadRequest`."""
-    given = request.query.get("patterns")
+    given = request.query.getall("patterns", None)
     if given is None:
         return None
-    patterns = frozenset(pattern for pattern in given.split(",") if pattern)
+    patterns = frozenset(pattern for one in given for pattern in one.split(",") if pattern)
     if not patterns or len(patterns) > MAX_PATTERNS or any(len(pattern) > MAX_PATTERN_LENGTH for pattern in patterns):
         raise BadRequest(
             f"patterns: expected 1 to {MAX_PATTERNS} prefixes, separated by commas, "
