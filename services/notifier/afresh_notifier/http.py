@@ -7,6 +7,7 @@ In: requests. Out: JSON, `application/problem+json` for errors (codes in docs/ht
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -165,15 +166,15 @@ class Api:
         return await self._stream("sse", lambda: sse.serve(request, self._hub, self._settings))
 
     async def goodbye(self, patience: float) -> None:
-        """Tell every client that the service stops; waits ``patience`` seconds for their answers."""
-        closing = [
-            asyncio.create_task(socket.close(code=WSCloseCode.GOING_AWAY, message=b"stopping"), name="goodbye")
-            for socket in self._sockets
-        ]
-        if closing:
-            _, late = await asyncio.wait(closing, timeout=patience)
-            for task in late:
-                task.cancel()
+        """Tell every client that the service stops; waits ``patience`` seconds for their answers.
+
+        Who has not answered by then is cut off with the server, as all are where this is cancelled.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience), asyncio.TaskGroup() as group:
+                for socket in self._sockets:
+                    closing = socket.close(code=WSCloseCode.GOING_AWAY, message=b"stopping")
+                    group.create_task(closing, name="goodbye")
 
     async def _stream(self, kind: str, serve: Callable[[], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
         if self._streams >= self._settings.max_clients:

@@ -85,10 +85,10 @@ async def _demo(
             return
         await quiet(service)
         _invite(service.url, settings)
-        changes = asyncio.create_task(traffic(settings.database, chosen, rate), name="traffic")
-        await stop.wait()
-        changes.cancel()
-        await asyncio.wait([changes])
+        async with asyncio.TaskGroup() as group:
+            changes = group.create_task(traffic(settings.database, chosen, rate), name="traffic")
+            await stop.wait()
+            changes.cancel()
 
 
 def _progress() -> Progress:
