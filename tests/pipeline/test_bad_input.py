@@ -9,9 +9,9 @@ import aiohttp
 import asyncpg
 import pytest
 
-from afresh_notifier import app
+from afresh_notifier import app, consumer
 from afresh_notifier.errors import DatabaseError, ServeError, Unreachable, WrongDatabase
-from afresh_notifier.observations import GapFound, PayloadRejected, RefreshDone, SettingIgnored
+from afresh_notifier.observations import CatalogueRead, GapFound, PayloadRejected, RefreshDone, SettingIgnored
 from afresh_notifier.settings import Settings
 from conftest import ServerUnderTest, eventually
 from support.scenario import DIAMOND, TICK, TOTALS, Running, afresh, diamond_fresh, listening
@@ -106,6 +106,38 @@ async def test_change_of_a_table_that_does_not_exist_harms_nobody(dsn: str, db: 
         await db.execute("UPDATE entries SET amount = 5 WHERE id = 1")
         await running.settled(db)
         assert await diamond_fresh(db)
+
+
+async def test_table_that_is_not_known_is_looked_for_once(
+    dsn: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "STRANGER_PACE", 0.0)
+    await db.execute(TICK)
+
+    async def say(table: str) -> None:
+        """A change of ``table``, and wait until it was consumed."""
+        count = running.seen.changed(consumer.UNKNOWN)
+        await db.execute(
+            """SELECT pg_notify('afresh', json_build_object('v', 1, 'table', $1::text, 'op', 'UPDATE', 'keys', NULL,
+                'rows', NULL, 'xid', '1')::text)""",
+            table,
+        )
+        await eventually(lambda: running.seen.changed(consumer.UNKNOWN) > count)
+
+    async with afresh(dsn) as running:
+        await running.settled(db)
+        before = running.seen.mark
+        for table in ("no.where", "no.where", "not.here", "no.where", "not.here"):
+            await say(table)
+        assert len(running.seen.of(CatalogueRead, since=before)) == 2
+        monkeypatch.setattr(consumer, "MAX_STRANGERS", 3)
+        for table in (
+            "third",
+            "fourth",
+            "third",
+        ):  # the third fills the memory, which is emptied when it was looked for
+            await say(table)
+        assert len(running.seen.of(CatalogueRead, since=before)) == 5
 
 
 async def test_missing_table_and_view_in_the_settings_are_reported_and_heal_when_they_appear(

@@ -83,7 +83,8 @@ class Consumer:
         self._poll_at = math.inf
         #: No plan is read for a stranger's sake before this.
         self._patience_until = -math.inf
-        #: Tables that were heard of and that the newest plan still does not know: not looked for again and again.
+        #: Tables that were heard of and that no plan read since knows: each is looked for once, until it comes into a plan
+        #: (a change of the catalogue, a gap or a poll has it read) and may become a stranger again.
         self._strangers: set[str] = set()
         self._started = False
 
@@ -209,7 +210,10 @@ class Consumer:
                 self._ignored = ignored
                 for problem in ignored:
                     self._observe(problem)
-            self._strangers.clear()
+            if len(self._strangers) < MAX_STRANGERS:
+                self._strangers = {table for table in self._strangers if not catalogue.knows(table)}
+            else:  # too many to remember: they are looked for again, at the pace that holds for all
+                self._strangers.clear()
             return
 
 
