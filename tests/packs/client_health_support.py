@@ -1,14 +1,10 @@
-"""What the tests of the pack ``client_health`` share: a migrated template, sample data, and the pack taken down again."""
+"""What the tests of the pack ``client_health`` share: sample data, and the pack taken down again."""
 
 from __future__ import annotations
-
-import asyncio
-from collections.abc import Iterator
 
 import asyncpg
 
 from afresh_notifier import migrate, packs
-from conftest import ServerUnderTest, migrate_up
 
 PACK = packs.find("client_health")
 
@@ -34,14 +30,6 @@ FOREIGN_KEYS = {
     "fk_segmentation_events_client": ("segmentation_events", "client_name"),
     "fk_event_compliance_client": ("segmentation_event_compliance", "client_name"),
 }
-
-
-def template(server: ServerUnderTest) -> Iterator[str]:
-    """The body of a fixture: a database that holds the engine and the pack; cloned, never changed."""
-    name = asyncio.run(server.create())
-    asyncio.run(migrate_up(server.dsn(name), PACK.name))
-    yield name
-    asyncio.run(server.drop(name))
 
 
 async def pack_up(connection: asyncpg.Connection) -> list[str]:

@@ -7,7 +7,7 @@ import importlib.util
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
@@ -15,7 +15,7 @@ import pytest
 
 from afresh_notifier.errors import MigrationError
 from conftest import PATIENCE, ServerUnderTest, eventually
-from packs.client_health_support import FOREIGN_KEYS, PACK, TABLES, VIEWS, load_sample, pack_down, pack_up, template
+from packs.client_health_support import FOREIGN_KEYS, PACK, TABLES, VIEWS, load_sample, pack_down, pack_up
 
 MIGRATIONS = [
     "client_health_0001_tables",
@@ -24,11 +24,6 @@ MIGRATIONS = [
     "client_health_0004_event_compliance_summary",
     "client_health_0005_watch",
 ]
-
-
-@pytest.fixture(scope="module")
-def pack_template(server: ServerUnderTest) -> Iterator[str]:
-    yield from template(server)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from conftest import ServerUnderTest
-from packs.client_health_support import PACK, TABLES, VIEWS, load_sample, refresh, template
+from packs.client_health_support import PACK, TABLES, VIEWS, load_sample, refresh
 
 INDEXES = (
     "idx_client_health_client_name",
@@ -25,11 +25,6 @@ INDEXES = (
     "idx_event_compliance_status",
     "idx_event_compliance_score",
 )
-
-
-@pytest.fixture(scope="module")
-def pack_template(server: ServerUnderTest) -> Iterator[str]:
-    yield from template(server)
 
 
 @pytest.fixture

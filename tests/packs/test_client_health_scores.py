@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import date, timedelta
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from fractions import Fraction
@@ -14,14 +14,9 @@ import asyncpg
 import pytest
 
 from conftest import ServerUnderTest
-from packs.client_health_support import load_sample, template
+from packs.client_health_support import load_sample
 
 CLIENT = "Müller & Söhne: \"quoted\" 'Ltd'"
-
-
-@pytest.fixture(scope="module")
-def pack_template(server: ServerUnderTest) -> Iterator[str]:
-    yield from template(server)
 
 
 @pytest.fixture(scope="module")
