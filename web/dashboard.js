@@ -70,10 +70,14 @@ function onState(state) {
   showConnection();
 }
 
+/** Why the service itself would say that it is not ready, as far as the newest look tells. */
+const reasons = () => snapshot?.reasons ?? [];
+
 function showConnection() {
-  const { state } = connection;
+  const state = connection.state === "live" && reasons().length ? "degraded" : connection.state;
   const words = {
     live: "live",
+    degraded: "degraded",
     connecting: everLive ? "reconnecting" : "connecting",
     waiting: "reconnecting",
     refused: "refused",
@@ -98,15 +102,15 @@ function showBanner() {
     lines.push("Not connected to the service.");
   if (problem) lines.push(problem);
   const old = lines.length > 0;
-  if (connection.state === "live" && !problem && snapshot && !snapshot.listening) {
-    lines.push(
-      "This instance is not listening to the database at the moment: changes reach the views once it is again.",
-    );
+  const deaf = Boolean(snapshot) && !snapshot.listening;
+  if (connection.state === "live" && !problem) {
+    lines.push(...reasons().map((reason) => `${reason}.`));
+    if (deaf) lines.push("Changes reach the views once the service listens again.");
   }
   $("banner").hidden = lines.length === 0;
   setText($("banner-text"), lines.join(" "));
   setText($("banner-age"), old && loadedAt ? `What you see was read ${ago(Date.now() - loadedAt)}.` : "");
-  document.body.classList.toggle("stale", connection.state !== "live" || Boolean(problem));
+  document.body.classList.toggle("stale", connection.state !== "live" || Boolean(problem) || deaf);
 }
 
 /** Write only what differs: an unchanged node keeps its selection, and live regions say nothing twice. */

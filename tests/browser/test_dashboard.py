@@ -13,6 +13,8 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 
 from afresh_notifier import app
 from afresh_notifier.settings import DatabaseSettings, ServerSettings, Settings
+from conftest import ServerUnderTest
+from support.scenario import connected
 
 pytestmark = pytest.mark.browser
 
@@ -91,6 +93,32 @@ async def test_dashboard_refreshes_a_view_on_demand(dsn: str, view: str) -> None
             arg=before,
             timeout=PATIENCE,
         )
+
+
+async def test_dashboard_says_that_the_service_is_degraded_and_why(
+    server: ServerUnderTest, dsn: str, db: asyncpg.Connection, view: str
+) -> None:
+    """The page hears the service all the time: it is the database that is gone."""
+    name = await db.fetchval("SELECT current_database()")
+    async with (
+        connected(server.dsn("postgres")) as elsewhere,
+        app.running(settings(dsn)) as service,
+        browser() as opened,
+    ):
+        page = await opened.new_page()
+        await page.goto(service.url)
+        await expect(page.locator("#state-text")).to_have_text("live", timeout=PATIENCE)
+        await elsewhere.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        await elsewhere.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
+            name,
+        )
+        await expect(page.locator("#state-text")).to_have_text("degraded", timeout=PATIENCE)
+        await expect(page.locator("#banner-text")).to_contain_text("not listening: ", timeout=PATIENCE)
+        await expect(page).to_have_title("Afresh (degraded)")
+        await elsewhere.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        await expect(page.locator("#state-text")).to_have_text("live", timeout=PATIENCE)
+        await expect(page.locator("#banner")).to_be_hidden(timeout=PATIENCE)
 
 
 async def test_dashboard_says_that_it_is_not_live_and_comes_back(dsn: str, view: str) -> None:

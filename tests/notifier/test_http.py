@@ -101,6 +101,7 @@ async def test_views_say_how_they_are(shop: asyncpg.Connection, dsn: str) -> Non
                 assert response.headers["Cache-Control"] == "no-store"
         assert body["clients"] == 1
         assert body["listening"] is True
+        assert body["reasons"] == ["there is no table missing"]
         assert body["role"] == "leader"
         assert body["offset"] == running.service.hub.position.offset > 0
         assert body["epoch"] == running.service.hub.position.epoch

@@ -115,6 +115,7 @@ class Api:
                 "offset": position.offset,
                 "role": "leader",
                 "listening": self._board.listening,
+                "reasons": self._reasons(),
                 "clients": self._hub.clients,
                 "views": [self._view(name) for name in self._refresher.plan.timings],
                 "ignored": [

@@ -60,7 +60,13 @@ def document() -> dict[str, Any]:
                     "responses": {
                         "200": _answer(
                             "The views",
-                            {"type": "object", "properties": {"views": {"type": "array", "items": view}}},
+                            {
+                                "type": "object",
+                                "properties": {
+                                    "views": {"type": "array", "items": view},
+                                    "reasons": {"type": "array", "items": {"type": "string"}},
+                                },
+                            },
                         ),
                         "400": _PROBLEM,
                     },
