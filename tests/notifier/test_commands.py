@@ -66,6 +66,7 @@ async def test_without_a_database_every_command_says_how_to_name_one(arguments: 
     ended = await afresh(*arguments, folder=tmp_path)
     assert ended.code == 1
     assert "Error: no database is named" in ended.err
+    assert f"afresh.toml (there is none in {tmp_path})" in ended.err
     assert "DATABASE_URL" in ended.err
     assert "Traceback" not in ended.err
 

@@ -17,7 +17,7 @@ import asyncpg
 
 from afresh_notifier.errors import AfreshError, DatabaseError, Unreachable, WrongDatabase
 from afresh_notifier.resources import query
-from afresh_notifier.settings import DatabaseSettings
+from afresh_notifier.settings import DatabaseSettings, default_file
 
 #: A connection of its own, or one lent by a pool.
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
@@ -45,11 +45,6 @@ _SESSION = {
     "statement_timeout": "30s",
     "idle_in_transaction_session_timeout": "60s",
 }
-
-_NO_DSN = "no database is named"
-_NO_DSN_HINT = (
-    "set database.dsn in afresh.toml, or AFRESH_DATABASE__DSN, or DATABASE_URL; `afresh demo` needs none of them"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +195,11 @@ def require_serving(facts: ServerFacts) -> None:
 async def _explained(settings: DatabaseSettings) -> AsyncIterator[None]:
     """Turns what a failed connection raises into what to do about it."""
     if not settings.dsn:
-        raise WrongDatabase(_NO_DSN, hint=_NO_DSN_HINT)
+        raise WrongDatabase(
+            "no database is named",
+            hint=f"set database.dsn in {default_file()}, or AFRESH_DATABASE__DSN, or DATABASE_URL; "
+            "`afresh demo` needs none of them",
+        )
     try:
         yield
     except asyncpg.InvalidCatalogNameError as error:

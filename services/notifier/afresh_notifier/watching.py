@@ -16,7 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 from afresh_notifier.errors import NotThere
 from afresh_notifier.packs import InstalledPack
 from afresh_notifier.resources import query
-from afresh_notifier.settings import RelationName, Settings
+from afresh_notifier.settings import Settings
+from afresh_notifier.settings_values import RelationName
 
 #: The kinds of relation, as the catalogue has them, that can be watched, and that can be refreshed.
 TABLES, VIEWS = frozenset("rp"), frozenset("m")

@@ -14,7 +14,7 @@ from afresh_notifier import database, watching
 from afresh_notifier.commands.shared import Invocation, console, dsn_option, pass_invocation, refused, run
 from afresh_notifier.errors import DatabaseError, SettingsError
 from afresh_notifier.resources import query
-from afresh_notifier.settings import DatabaseSettings
+from afresh_notifier.settings import DatabaseSettings, default_file
 
 
 @click.command(short_help="Let tables tell of their changes.")
@@ -68,7 +68,7 @@ async def _watch(
     if not asked:
         raise SettingsError(
             ["there is nothing to watch: no table is named"],
-            hint="name tables here, or in afresh.toml under [[tables]]",
+            hint=f"name tables here, or under [[tables]] in {default_file()}",
         )
     async with _connected(settings) as connection:
         found = await watching.resolve(connection, asked)
