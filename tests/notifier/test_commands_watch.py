@@ -123,6 +123,57 @@ async def test_what_the_server_refuses_is_told_and_the_rest_is_done(
     assert "It has: id, client." in ended.err
 
 
+@pytest.mark.parametrize("superuser", [True, False])
+async def test_what_lets_the_role_watch_is_named_as_statements(
+    tmp_path: Path, dsn: str, orders: asyncpg.Connection, superuser: bool
+) -> None:
+    """The table of a superuser changes hands, rather than that anybody becomes a superuser."""
+    role, owner = (f"afresh_test_{what}_{orders.get_server_pid()}" for what in ("role", "owner"))
+    await orders.execute(f"CREATE ROLE {role}; CREATE ROLE {owner}")
+    if not superuser:
+        await orders.execute(f'ALTER TABLE sales."Odd Name" OWNER TO {owner}')
+    limited = f"{dsn}{'&' if '?' in dsn else '?'}role={role}"
+    try:
+        refused = await afresh("watch", 'sales."Odd Name"', folder=tmp_path, dsn=limited)
+        assert refused.code == 1
+        statements = refused.err.partition("Hint: let the owner or a superuser run:\n")[2].splitlines()
+        assert statements == [
+            f"GRANT USAGE ON SCHEMA sales TO {role};",
+            f'ALTER TABLE sales."Odd Name" OWNER TO {role};' if superuser else f"GRANT {owner} TO {role};",
+        ]
+        for statement in statements:
+            await orders.execute(statement)
+        ended = await afresh("watch", 'sales."Odd Name"', folder=tmp_path, dsn=limited)
+        assert (ended.code, ended.err) == (0, "")
+    finally:
+        await orders.execute(f"DROP OWNED BY {role}, {owner}; DROP ROLE {role}; DROP ROLE {owner}")
+
+
+async def test_what_lets_the_role_refresh_is_named_as_statements(
+    tmp_path: Path, dsn: str, orders: asyncpg.Connection
+) -> None:
+    role = f"afresh_test_{orders.get_server_pid()}"
+    await orders.execute(
+        f"CREATE ROLE {role}; GRANT SELECT ON orders TO {role}; CREATE MATERIALIZED VIEW totals AS SELECT id FROM orders;"
+        "CREATE UNIQUE INDEX ON totals (id)"
+    )
+    limited = f"{dsn}{'&' if '?' in dsn else '?'}role={role}"
+    try:
+        refused = await afresh("refresh", "--direct", "totals", folder=tmp_path, dsn=limited)
+        assert refused.code == 1
+        (statement,) = refused.err.partition("Hint: let the owner or a superuser run:\n")[2].splitlines()
+        assert statement.startswith(("GRANT MAINTAIN ON public.totals", "ALTER MATERIALIZED VIEW public.totals OWNER"))
+        await orders.execute(statement)
+        assert (await afresh("refresh", "--direct", "totals", folder=tmp_path, dsn=limited)).code == 0
+
+        await orders.execute(f"ALTER MATERIALIZED VIEW totals OWNER TO {role}; REVOKE SELECT ON orders FROM {role}")
+        refused = await afresh("refresh", "--direct", "totals", folder=tmp_path, dsn=limited)
+        assert "permission denied for table orders" in refused.err
+        assert "Hint: a view is read with its owner's rights" in refused.err
+    finally:
+        await orders.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
 async def test_options_that_do_not_go_together(tmp_path: Path, dsn: str) -> None:
     for arguments in (["--keys", "id"], ["--list", "orders"], ["--list", "--keys", "id"]):
         assert (await afresh("watch", *arguments, folder=tmp_path, dsn=dsn)).code == 2
@@ -144,7 +195,7 @@ async def test_verify_shows_each_check(tmp_path: Path, dsn: str) -> None:
     good = folders.pack(tmp_path, "good", verify=CHECKS.format(found="'1'", ok="true"))
     ended = await afresh("verify", "--pack", good, folder=tmp_path, dsn=dsn)
     assert ended.code == 0
-    assert "1 checks, 0 failed" in ended.out
+    assert "1 check, 0 failed" in ended.out
 
 
 async def test_verify_fails_where_a_check_fails_and_runs_the_others(tmp_path: Path, dsn: str) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from afresh_notifier import database, dependencies, planning, watching
-from afresh_notifier.commands.shared import Invocation, dsn_option, pass_invocation, progress, run
+from afresh_notifier.commands.shared import Invocation, dsn_option, pass_invocation, progress, raise_all, run
 from afresh_notifier.dependencies import Catalogue
 from afresh_notifier.errors import AfreshError, NotThere, RefreshBusy, RefreshError, Unreachable
 from afresh_notifier.refresh import Limits
@@ -72,7 +72,7 @@ async def _ask(url: str, views: Sequence[str]) -> None:
                         screen.print(f"refreshed {name} ({time.monotonic() - began:.3f} s)")
                 else:
                     failures.append(_failure(view, answer))
-    _raise_all(failures)
+    raise_all(failures)
 
 
 async def _post(session: aiohttp.ClientSession, url: str, page: str) -> tuple[int, dict[str, Any]]:
@@ -128,7 +128,7 @@ async def _refresh(settings: Settings, invocation: Invocation, views: Sequence[s
                     failures[name] = error
                 else:
                     screen.print(f"refreshed {name} ({time.monotonic() - began:.3f} s)")
-    _raise_all(list(failures.values()))
+    raise_all(list(failures.values()))
 
 
 def _with_children(catalogue: Catalogue, names: Sequence[str]) -> set[str]:
@@ -148,11 +148,3 @@ async def _patiently(pool: asyncpg.Pool, name: str, oid: int, limits: Limits) ->
             await asyncio.sleep(BUSY_PAUSE)
         else:
             return
-
-
-def _raise_all(failures: Sequence[AfreshError]) -> None:
-    if failures:
-        raise AfreshError(
-            "\n".join(failure.problem for failure in failures),
-            hint="\n".join(dict.fromkeys(failure.hint for failure in failures if failure.hint)),
-        )

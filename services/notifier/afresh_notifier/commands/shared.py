@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress, ProgressColumn
 
 from afresh_notifier import packs, settings
-from afresh_notifier.database import said
+from afresh_notifier.database import raised_by_us, said
 from afresh_notifier.errors import AfreshError, DatabaseError
 from afresh_notifier.packs import InstalledPack
 from afresh_notifier.settings import DatabaseSettings, Settings, http_address
@@ -82,6 +82,29 @@ def run(main: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.Abstrac
         raise refused(error) from error
     except (asyncpg.InterfaceError, TimeoutError, ConnectionResetError) as error:
         raise DatabaseError(f"the connection to PostgreSQL was lost: {error}", hint="try again") from error
+
+
+def note(_connection: object, message: asyncpg.PostgresLogMessage) -> None:
+    """Show what our functions and migrations want known, without PostgreSQL's own chatter ("does not exist, skipping").
+
+    It listens to a connection's log: `connection.add_log_listener(note)`.
+    """
+    if raised_by_us(message):
+        click.echo("\n".join(filter(None, (f"Note: {message.message}", message.detail, message.hint))), err=True)
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 problem`, `2 problems`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def raise_all(failures: Sequence[AfreshError]) -> None:
+    """Raises one `AfreshError` for all of them: each thing was tried by itself, and the others are done."""
+    if failures:
+        raise AfreshError(
+            "\n".join(failure.problem for failure in failures),
+            hint="\n".join(dict.fromkeys(failure.hint for failure in failures if failure.hint)),
+        )
 
 
 def refused(error: asyncpg.PostgresError) -> DatabaseError:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from afresh_notifier import database, packs
-from afresh_notifier.commands.shared import Invocation, console, dsn_option, pack_option, pass_invocation, run
+from afresh_notifier.commands.shared import Invocation, console, counted, dsn_option, pack_option, pass_invocation, run
 from afresh_notifier.errors import PackError
 from afresh_notifier.packs import InstalledPack
 from afresh_notifier.settings import DatabaseSettings, default_file
@@ -98,4 +98,4 @@ def _print(checks: Sequence[Check]) -> None:
             table.add_row(check.check, check.expected, check.found, mark)
         screen.print(table)
     failed = sum(not check.ok for check in checks)
-    screen.print(f"{len(checks)} checks, {failed} failed")
+    screen.print(f"{counted(len(checks), 'check')}, {failed} failed")
