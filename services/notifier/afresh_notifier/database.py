@@ -168,6 +168,11 @@ def said(error: BaseException) -> tuple[str, str]:
     return str(error) or type(error).__name__, ""
 
 
+def milliseconds(seconds: float) -> str:
+    """A limit as PostgreSQL's settings take it; at least a millisecond, since none at all means no limit."""
+    return f"{max(1, round(seconds * 1000))}ms"
+
+
 def raised_by_us(message: asyncpg.PostgresError | asyncpg.PostgresLogMessage) -> bool:
     """Whether a RAISE in PL/pgSQL says it, as our functions and migrations do, and not PostgreSQL of its own accord."""
     return getattr(message, "server_source_function", None) == "exec_stmt_raise"

@@ -123,7 +123,9 @@ async def _roll_back(connection: Connection, transaction: Transaction) -> None:
 async def _prepare(connection: Connection, view: str, oid: int, limits: Limits) -> tuple[Method, str]:
     """Take the turn, and look how the view can be refreshed now: the method and its statement."""
     await connection.execute(
-        query("transaction_limits"), _milliseconds(limits.timeout), _milliseconds(limits.lock_timeout)
+        query("transaction_limits"),
+        database.milliseconds(limits.timeout),
+        database.milliseconds(limits.lock_timeout),
     )
     if not await connection.fetchval(query("refresh_turn"), oid):
         raise RefreshBusy(view, f"another Afresh process is refreshing {view}")
@@ -151,7 +153,3 @@ async def _what_lets_us(pool: asyncpg.Pool, oid: int) -> str:
         async with database.lent(pool, GRACE) as connection:
             lacking = await privileges.to_use(connection, oid)
     return lacking or "a view is read with its owner's rights: let that role read what the view names"
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{max(1, round(seconds * 1000))}ms"
