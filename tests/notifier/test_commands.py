@@ -54,6 +54,21 @@ async def test_wrong_settings_are_told_line_by_line(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("migrate", "status", "--config", "other.toml"),
+        ("-c", "nowhere.toml", "migrate", "status", "-c", "other.toml"),
+        ("doctor", "-c", "other.toml"),
+    ],
+    ids=" ".join,
+)
+async def test_the_file_may_be_named_after_the_command(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text("[server]\nprot = 1", encoding="utf-8")
+    ended = await afresh(*arguments, folder=tmp_path)
+    assert ended.err.startswith("Error: other.toml: server.prot: unknown key")
+
+
 async def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     ended = await afresh("--config", "nowhere.toml", "doctor", folder=tmp_path)
     assert ended.code == 1

@@ -43,6 +43,26 @@ async def test_watch_and_unwatch(tmp_path: Path, dsn: str, orders: asyncpg.Conne
     assert await watched(orders) == {'sales."Odd Name"': ["id"]}
 
 
+async def test_unwatch_all_ends_every_watch(tmp_path: Path, dsn: str, orders: asyncpg.Connection) -> None:
+    await orders.execute(
+        "CREATE TABLE parted (id int) PARTITION BY LIST (id); CREATE TABLE part PARTITION OF parted DEFAULT;"
+        "CREATE TABLE by_hand (id int); CREATE TRIGGER mine AFTER INSERT ON by_hand"
+        " FOR EACH ROW EXECUTE FUNCTION notify_event_refresh()"
+    )
+    await afresh("watch", "parted", 'sales."Odd Name"', folder=tmp_path, dsn=dsn)
+    ended = await afresh("unwatch", "--all", folder=tmp_path, dsn=dsn)
+    assert (ended.code, ended.err) == (0, "")
+    assert sorted(ended.out.splitlines()) == [
+        "no longer watching public.parted",
+        'no longer watching sales."Odd Name"',
+        "public.by_hand has no watch to end",
+    ]
+    assert await watched(orders) == {"public.by_hand": []}
+    await orders.execute("DROP TABLE by_hand")
+    ended = await afresh("unwatch", "--all", folder=tmp_path, dsn=dsn)
+    assert (ended.code, ended.out) == (0, "Nothing is watched.\n")
+
+
 async def test_watch_without_tables_takes_those_of_settings_and_packs(
     tmp_path: Path, dsn: str, orders: asyncpg.Connection
 ) -> None:
@@ -178,6 +198,7 @@ async def test_options_that_do_not_go_together(tmp_path: Path, dsn: str) -> None
     for arguments in (["--keys", "id"], ["--list", "orders"], ["--list", "--keys", "id"]):
         assert (await afresh("watch", *arguments, folder=tmp_path, dsn=dsn)).code == 2
     assert (await afresh("unwatch", folder=tmp_path, dsn=dsn)).code == 2
+    assert (await afresh("unwatch", "--all", "orders", folder=tmp_path, dsn=dsn)).code == 2
 
 
 async def test_a_database_without_the_engine_is_told(tmp_path: Path, server: ServerUnderTest) -> None:

@@ -60,16 +60,18 @@ def _busy(doing: str) -> Iterator[Console]:
 
 async def _ask(url: str, views: Sequence[str]) -> None:
     """Let the service do it. Raises `Unreachable`, `NotThere` or `RefreshError`."""
-    pages = [(view, f"/views/{quote(view, safe='')}/refresh") for view in views] or [("", "/api/refresh-views")]
+    pages = [(view, f"/views/{quote(view, safe='')}/refresh") for view in dict.fromkeys(views)]
+    pages = pages or [("", "/api/refresh-views")]
     failures: list[AfreshError] = []
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, connect=10)) as session:
         with _busy("refreshing") as screen:
             for view, page in pages:
-                began = time.monotonic()
                 status, answer = await _post(session, url.rstrip("/"), page)
-                if status == 200:
-                    for name in [answer["name"]] if view else [one["view"] for one in answer["views"]]:
-                        screen.print(f"refreshed {name} ({time.monotonic() - began:.3f} s)")
+                if status == 200 and view:
+                    screen.print(f"refreshed {answer['name']} ({answer['duration_ms'] / 1000:.3f} s)")
+                elif status == 200:
+                    for one in answer["views"]:
+                        screen.print(f"refreshed {one['view']}")
                 else:
                     failures.append(_failure(view, answer))
     raise_all(failures)
@@ -97,7 +99,7 @@ def _failure(view: str, answer: dict[str, Any]) -> AfreshError:
     if answer.get("code") == "no_such_view":
         return NotThere(view, f"the service refreshes no view {view}", hint=watching.meant(view, answer["views"]))
     failed = [one for one in answer.get("views", ()) if "problem" in one]
-    problem = "\n".join([str(answer.get("detail", answer)), *(f"{one['view']}: {one['problem']}" for one in failed)])
+    problem = "\n".join([str(answer.get("detail", answer)), *(one["problem"] for one in failed)])
     hints = dict.fromkeys(one["hint"] for one in (answer, *failed) if one.get("hint"))
     return RefreshError(view, problem, hint="\n".join(hints))
 

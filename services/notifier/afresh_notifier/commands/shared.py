@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
 import click
@@ -30,12 +30,12 @@ class Invocation:
     """One run of the command; settings are read when they are first asked for."""
 
     def __init__(self, config: Path | None) -> None:
-        self._config = config
+        self.config = config
 
     @cached_property
     def settings(self) -> Settings:
         """The settings. Raises `SettingsError`."""
-        return settings.load(self._config)
+        return settings.load(self.config)
 
     def database(self, dsn: str | None) -> DatabaseSettings:
         """How the database is reached; ``dsn`` goes before the settings. Raises `SettingsError`."""
@@ -56,7 +56,29 @@ class Invocation:
         return http_address(server.host, server.port)
 
 
-pass_invocation = click.make_pass_decorator(Invocation)
+_pass_invocation = click.make_pass_decorator(Invocation)
+
+
+def pass_invocation(function: Callable[Concatenate[Invocation, P], T]) -> Callable[P, T]:
+    """Gives a command the invocation, and the option `--config`, which may stand before the command's name as well."""
+    return config_option(expose_value=False, callback=_configure)(_pass_invocation(function))
+
+
+def config_option(**more: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """The option `--config`."""
+    return click.option(
+        "-c",
+        "--config",
+        type=click.Path(path_type=Path),
+        help="The settings' file; afresh.toml in the current folder, if there is one, when this is left out.",
+        **more,
+    )
+
+
+def _configure(ctx: click.Context, _parameter: click.Parameter, config: Path | None) -> None:
+    """What stands after the command goes before what stands in front of it."""
+    if config is not None:
+        ctx.ensure_object(Invocation).config = config
 
 
 def dsn_option(function: Callable[P, T]) -> Callable[P, T]:

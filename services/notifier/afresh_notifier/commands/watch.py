@@ -47,11 +47,14 @@ def watch(invocation: Invocation, tables: Sequence[str], keys: str | None, listi
 
 
 @click.command(short_help="Let tables tell nothing any more.")
-@click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
+@click.argument("tables", nargs=-1, metavar="[TABLE]...")
+@click.option("--all", "everything", is_flag=True, help="All tables that are watched, as before `migrate down`.")
 @dsn_option
 @pass_invocation
-def unwatch(invocation: Invocation, tables: Sequence[str], dsn: str | None) -> None:
-    """Let these tables tell nothing any more."""
+def unwatch(invocation: Invocation, tables: Sequence[str], everything: bool, dsn: str | None) -> None:
+    """Let these tables tell nothing any more. Triggers that were made by hand stay."""
+    if everything == bool(tables):
+        raise click.UsageError("Name tables, or give --all.")
     run(_unwatch(invocation.database(dsn), tables))
 
 
@@ -90,16 +93,20 @@ async def _watch(
 
 
 async def _unwatch(settings: DatabaseSettings, tables: Sequence[str]) -> None:
+    """End the watches on ``tables``; all there are, where none is named."""
     async with _connected(settings) as connection:
+        tables = tables or list(dict.fromkeys(row["root"] for row in await connection.fetch(query("watched"))))
+        if not tables:
+            click.echo("Nothing is watched.")
         found = await watching.resolve(connection, tables)
         refusals: list[DatabaseError] = []
         for relation in found.values():
             try:
-                await connection.execute(query("unwatch"), relation.name)
+                freed = await connection.fetchval(query("unwatch"), relation.name)
             except asyncpg.PostgresError as error:
                 refusals.append(await _refused(connection, relation.oid, error))
             else:
-                click.echo(f"no longer watching {relation.name}")
+                click.echo(f"no longer watching {relation.name}" if freed else f"{relation.name} has no watch to end")
         raise_all(refusals)
 
 
