@@ -438,6 +438,7 @@ def test_database_address_fits_the_database(services: dict[str, dict[str, Any]])
             address = urlsplit(service["environment"]["AFRESH_DATABASE__DSN"])
             assert address.hostname == "postgres", name
             assert address.username == database["POSTGRES_USER"], name
+            assert address.username != "afresh", "its tables would land in the engine's schema"
             assert address.path == f"/{database['POSTGRES_DB']}", name
             assert service["environment"]["PGPASSWORD"] == database["POSTGRES_PASSWORD"], name
 
@@ -569,7 +570,7 @@ def settings(image: Stage, services: dict[str, dict[str, Any]], monkeypatch: pyt
 def test_values_are_taken_and_mean_what_they_should(settings: Settings) -> None:
     assert settings.packs == ("client_health",)
     assert (settings.server.host, settings.server.port) == ("0.0.0.0", 8080)
-    assert settings.database.dsn == "postgresql://afresh@postgres:5432/afresh"
+    assert settings.database.dsn == "postgresql://shop@postgres:5432/shop"
 
 
 def test_packs_of_the_compose_file_are_there(settings: Settings) -> None:

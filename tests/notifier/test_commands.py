@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from afresh_notifier import migrate
+from afresh_notifier import database, migrate
 from conftest import ServerUnderTest, eventually
 from notifier.command import afresh, afresh_process, environment
 
@@ -54,6 +54,21 @@ async def test_wrong_settings_are_told_line_by_line(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("migrate", "status", "--config", "other.toml"),
+        ("-c", "nowhere.toml", "migrate", "status", "-c", "other.toml"),
+        ("doctor", "-c", "other.toml"),
+    ],
+    ids=" ".join,
+)
+async def test_the_file_may_be_named_after_the_command(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text("[server]\nprot = 1", encoding="utf-8")
+    ended = await afresh(*arguments, folder=tmp_path)
+    assert ended.err.startswith("Error: other.toml: server.prot: unknown key")
+
+
 async def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     ended = await afresh("--config", "nowhere.toml", "doctor", folder=tmp_path)
     assert ended.code == 1
@@ -66,6 +81,7 @@ async def test_without_a_database_every_command_says_how_to_name_one(arguments: 
     ended = await afresh(*arguments, folder=tmp_path)
     assert ended.code == 1
     assert "Error: no database is named" in ended.err
+    assert f"afresh.toml (there is none in {tmp_path})" in ended.err
     assert "DATABASE_URL" in ended.err
     assert "Traceback" not in ended.err
 
@@ -74,9 +90,11 @@ async def test_without_a_database_every_command_says_how_to_name_one(arguments: 
 async def test_an_unreachable_database_is_told(arguments: list[str], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    ended = await afresh(*arguments, folder=tmp_path, dsn=f"postgresql://127.0.0.1:{port}/x?sslmode=disable")
+    dsn = f"postgresql://shop:s3cret@127.0.0.1:{port}/x?sslmode=disable"
+    ended = await afresh(*arguments, folder=tmp_path, dsn=dsn)
     assert ended.code == 1
-    assert "Error: PostgreSQL cannot be reached" in ended.err
+    assert f"Error: PostgreSQL cannot be reached at 127.0.0.1:{port}/x: " in ended.err
+    assert "s3cret" not in ended.err
     assert "Hint: check that it runs" in ended.err
     assert "Traceback" not in ended.err
 
@@ -94,6 +112,23 @@ async def test_a_role_that_is_not_there_is_told(tmp_path: Path, server: ServerUn
     assert ended.code == 1
     assert "PostgreSQL refuses us" in ended.err
     assert "correct the user or the password" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("dsn", "shown"),
+    [
+        ("postgresql://shop:s3cret@db.example/shop", "db.example:5432/shop"),
+        ("postgresql://shop:a%40b@db.example:6432/shop?sslmode=require", "db.example:6432/shop"),
+        ("postgresql://a:1,b:2/shop", "a:1,b:2/shop"),
+        ("postgresql:///shop?host=/run/postgresql&port=5433&password=s3cret", "/run/postgresql:5433/shop"),
+        ("postgresql://[::1]/shop", "[::1]:5432/shop"),
+        ("postgresql://", "localhost:5432/"),
+    ],
+)
+def test_an_address_is_shown_without_who_and_password(monkeypatch: pytest.MonkeyPatch, dsn: str, shown: str) -> None:
+    for variable in ("PGHOST", "PGPORT", "PGDATABASE"):
+        monkeypatch.delenv(variable, raising=False)
+    assert database.address(dsn) == shown
 
 
 async def test_an_address_that_is_none_is_told(tmp_path: Path) -> None:
@@ -126,7 +161,8 @@ async def test_a_pooler_that_refuses_our_session_is_told(tmp_path: Path) -> None
         port = pooler.sockets[0].getsockname()[1]
         ended = await afresh("migrate", "up", folder=tmp_path, dsn=f"postgresql://u@127.0.0.1:{port}/x?sslmode=disable")
     assert ended.code == 1
-    assert "Error: what answers is not PostgreSQL itself, a pooler perhaps: unsupported startup parameter" in ended.err
+    assert f"Error: what answers at 127.0.0.1:{port}/x is not PostgreSQL itself, a pooler perhaps" in ended.err
+    assert "unsupported startup parameter" in ended.err
     assert "let database.dsn name PostgreSQL itself" in ended.err
 
 

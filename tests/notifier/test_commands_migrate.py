@@ -8,10 +8,12 @@ import pty
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
+from afresh_notifier import migrate, packs
 from conftest import ServerUnderTest
 from notifier import folders
 from notifier.command import PATIENCE, afresh, environment
@@ -23,6 +25,16 @@ async def empty(server: ServerUnderTest) -> AsyncIterator[str]:
     name = await server.create()
     yield server.dsn(name)
     await server.drop(name)
+
+
+def as_role(dsn: str, role: str) -> str:
+    """The same database, with that role's rights."""
+    return f"{dsn}{'&' if '?' in dsn else '?'}role={role}"
+
+
+def name_in(dsn: str) -> str:
+    """The database's name."""
+    return urlsplit(dsn).path.strip("/")
 
 
 async def tables(dsn: str) -> set[str]:
@@ -147,6 +159,8 @@ async def test_down_at_a_terminal_names_what_it_removes_and_asks(tmp_path: Path,
     assert code == 1
     assert "migrations will be taken back" in said
     assert "afresh_0001_schema" in said
+    assert "    drops schema afresh" in said.splitlines()
+    assert "    drops function public.notify_event_refresh()" in said.splitlines()
     assert "nothing was removed" in said
     assert "afresh.watched" in await tables(dsn)
 
@@ -195,3 +209,98 @@ async def test_an_unknown_pack_is_told(tmp_path: Path, dsn: str) -> None:
         ended = await afresh("migrate", command, "--pack", "nothing", folder=tmp_path, dsn=dsn)
         assert ended.code == 1
         assert "there is no pack 'nothing'" in ended.err
+
+
+async def test_what_taking_back_drops_is_named() -> None:
+    (pack,) = packs.find_all(["client_health"])
+    drops = await migrate.dropped(pack.scope)
+    assert drops["client_health_0003_client_health_summary"] == [
+        "materialized view public.client_health_summary",
+        "view public.client_health_summary_live",
+    ]
+    assert drops["client_health_0001_tables"] == ["what it finds to be its own when it runs"]
+    assert drops["client_health_0005_watch"] == []
+
+
+async def test_notices_of_migrations_are_shown(tmp_path: Path, empty: str) -> None:
+    owner = await asyncpg.connect(empty)
+    role = f"afresh_test_{owner.get_server_pid()}"
+    await owner.execute(f"CREATE ROLE {role}; GRANT CREATE ON DATABASE {name_in(empty)} TO {role}")
+    try:
+        await owner.execute(f"GRANT CREATE ON SCHEMA public TO {role}")
+        up = await afresh("migrate", "up", folder=tmp_path, dsn=as_role(empty, role))
+        assert up.code == 0
+        assert up.err.splitlines()[0].startswith("Note: Afresh makes no event trigger, which takes a superuser")
+        down = await afresh("migrate", "down", "--yes", folder=tmp_path, dsn=as_role(empty, role))
+        assert (down.code, down.err) == (0, "")  # "does not exist, skipping" is none of the user's business
+    finally:
+        await owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+        await owner.close()
+
+
+async def test_what_the_role_lacks_is_named_as_statements(tmp_path: Path, empty: str) -> None:
+    owner = await asyncpg.connect(empty)
+    role = f"afresh_test_{owner.get_server_pid()}"
+    await owner.execute(f"CREATE ROLE {role}; REVOKE CREATE ON SCHEMA public FROM public")
+    try:
+        refused = await afresh("migrate", "up", folder=tmp_path, dsn=as_role(empty, role))
+        assert refused.code == 1
+        statements = refused.err.partition("Hint: let the owner or a superuser run:\n")[2].splitlines()
+        assert statements == [
+            f"GRANT CREATE ON DATABASE {name_in(empty)} TO {role};",
+            f"GRANT USAGE, CREATE ON SCHEMA public TO {role};",
+        ]
+        for statement in statements:
+            await owner.execute(statement)
+        assert (await afresh("migrate", "up", folder=tmp_path, dsn=as_role(empty, role))).code == 0
+    finally:
+        await owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+        await owner.close()
+
+
+async def test_who_installed_the_engine_is_named_to_who_may_not_remove_it(
+    tmp_path: Path, dsn: str, db: asyncpg.Connection
+) -> None:
+    role = f"afresh_test_{db.get_server_pid()}"
+    await db.execute(f"CREATE ROLE {role}")
+    try:
+        ended = await afresh("migrate", "down", "--yes", folder=tmp_path, dsn=as_role(dsn, role))
+        assert ended.code == 1
+        assert (
+            f"Hint: run it as the role {await db.fetchval('SELECT current_user')}, which installed Afresh" in ended.err
+        )
+    finally:
+        await db.execute(f"DROP ROLE {role}")
+
+
+async def test_an_engine_made_by_hand_is_told_with_the_way_out(tmp_path: Path, empty: str) -> None:
+    connection = await asyncpg.connect(empty)
+    try:
+        await connection.execute(await migrate.script(migrate.engine_scope()))
+        ended = await afresh("migrate", "up", folder=tmp_path, dsn=empty)
+        assert ended.code == 1
+        assert "the engine is in this database already, but not by `afresh migrate`" in ended.err
+        assert "afresh sql --down | psql -1 -v ON_ERROR_STOP=1" in ended.err.splitlines()
+        await connection.execute(await migrate.script(migrate.engine_scope(), down=True))
+    finally:
+        await connection.close()
+    assert (await afresh("migrate", "up", folder=tmp_path, dsn=empty)).code == 0
+
+
+async def test_a_schema_of_somebody_elses_is_told(tmp_path: Path, empty: str) -> None:
+    connection = await asyncpg.connect(empty)
+    await connection.execute("CREATE SCHEMA afresh")
+    await connection.close()
+    ended = await afresh("migrate", "up", folder=tmp_path, dsn=empty)
+    assert ended.code == 1
+    assert 'schema "afresh" already exists' in ended.err
+    assert "rename the one that is there" in ended.err
+
+
+async def test_cascade_is_no_advice(tmp_path: Path, dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute("CREATE VIEW mine AS SELECT * FROM afresh.watched")
+    ended = await afresh("migrate", "down", "--yes", folder=tmp_path, dsn=dsn)
+    assert ended.code == 1
+    assert "view mine depends on view afresh.watched" in ended.err
+    assert "CASCADE" not in ended.err
+    assert "drop what is named above, if nobody needs it any more" in ended.err

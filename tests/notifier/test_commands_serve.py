@@ -1,4 +1,4 @@
-"""`afresh serve` and `afresh refresh`: from outside, on the running command."""
+"""`afresh serve`, `afresh tail` and `afresh refresh`: from outside, on the running command."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from conftest import ServerUnderTest, eventually
 from notifier.command import PATIENCE, afresh, afresh_process, environment
@@ -92,13 +94,54 @@ async def test_serve_says_when_its_port_is_taken(tmp_path: Path, dsn: str) -> No
     assert "try --port or --host" in ended.err
 
 
+async def test_tail_says_once_that_there_is_no_service_and_waits_for_one(
+    tmp_path: Path, dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute("CREATE TABLE plain (id int); SELECT afresh.watch('plain')")
+    await db.execute(
+        "CREATE TABLE orders (id int); CREATE MATERIALIZED VIEW totals AS SELECT count(*) FROM orders;"
+        "CREATE UNIQUE INDEX ON totals (count); SELECT afresh.watch('orders')"
+    )
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "afresh_notifier",
+        "tail",
+        "--url",
+        url,
+        "--patterns",
+        "plain",
+        "--count",
+        "1",
+        cwd=tmp_path,
+        env=environment(),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(PATIENCE):
+            assert f"no service at {url} (" in (await process.stdout.readline()).decode()
+            async with serving(tmp_path, dsn, port):  # which takes longer than several tries
+                assert "connected at" in (await process.stdout.readline()).decode()
+                await db.execute("INSERT INTO plain VALUES (1)")
+                line = (await process.stdout.readline()).decode()
+            assert line.rstrip().endswith("plain  ← public.plain")
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
 async def test_refresh_by_way_of_the_service(tmp_path: Path, dsn: str, views: asyncpg.Connection) -> None:
     port = free_port()
     (tmp_path / "afresh.toml").write_text(
         f"server.port = {port}\n[[views]]\nname = 'totals'\n[[views]]\nname = 'doubled'", encoding="utf-8"
     )
     async with serving(tmp_path, dsn, port) as process:
-        ended = await afresh("refresh", "totals", "public.doubled", folder=tmp_path)
+        ended = await afresh("refresh", "totals", "public.doubled", "totals", folder=tmp_path)
         assert (ended.code, ended.err) == (0, "")
         assert [line.split(" (")[0] for line in ended.out.splitlines()] == [
             "refreshed public.totals",
@@ -121,6 +164,22 @@ async def test_refresh_by_way_of_the_service(tmp_path: Path, dsn: str, views: as
             assert await process.wait() == 0
 
 
+async def test_refresh_tells_how_long_the_view_took_and_not_the_answer(tmp_path: Path) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if "view" in request.match_info:
+            return web.json_response({"name": "public.totals", "duration_ms": 98765.4})
+        return web.json_response({"refreshed": 1, "views": [{"view": "public.totals"}]})
+
+    application = web.Application()
+    application.router.add_post("/views/{view}/refresh", answer)
+    application.router.add_post("/api/refresh-views", answer)
+    async with TestServer(application) as fake:
+        one = await afresh("refresh", "totals", "--url", str(fake.make_url("/")), folder=tmp_path)
+        every = await afresh("refresh", "--url", str(fake.make_url("/")), folder=tmp_path)
+    assert one.out == "refreshed public.totals (98.765 s)\n"
+    assert every.out == "refreshed public.totals\n"
+
+
 async def test_refresh_says_why_the_service_could_not(tmp_path: Path, dsn: str, views: asyncpg.Connection) -> None:
     port = free_port()
     (tmp_path / "afresh.toml").write_text(
@@ -131,6 +190,7 @@ async def test_refresh_says_why_the_service_could_not(tmp_path: Path, dsn: str, 
             ended = await afresh("refresh", *arguments, folder=tmp_path)
             assert ended.code == 1
             assert "public.unindexed has no unique index that CONCURRENTLY can use" in ended.err
+            assert "public.unindexed: public.unindexed" not in ended.err
             assert "Hint: `afresh doctor` prints the CREATE UNIQUE INDEX" in ended.err
 
 

@@ -43,6 +43,26 @@ async def test_watch_and_unwatch(tmp_path: Path, dsn: str, orders: asyncpg.Conne
     assert await watched(orders) == {'sales."Odd Name"': ["id"]}
 
 
+async def test_unwatch_all_ends_every_watch(tmp_path: Path, dsn: str, orders: asyncpg.Connection) -> None:
+    await orders.execute(
+        "CREATE TABLE parted (id int) PARTITION BY LIST (id); CREATE TABLE part PARTITION OF parted DEFAULT;"
+        "CREATE TABLE by_hand (id int); CREATE TRIGGER mine AFTER INSERT ON by_hand"
+        " FOR EACH ROW EXECUTE FUNCTION notify_event_refresh()"
+    )
+    await afresh("watch", "parted", 'sales."Odd Name"', folder=tmp_path, dsn=dsn)
+    ended = await afresh("unwatch", "--all", folder=tmp_path, dsn=dsn)
+    assert (ended.code, ended.err) == (0, "")
+    assert sorted(ended.out.splitlines()) == [
+        "no longer watching public.parted",
+        'no longer watching sales."Odd Name"',
+        "public.by_hand has no watch to end",
+    ]
+    assert await watched(orders) == {"public.by_hand": []}
+    await orders.execute("DROP TABLE by_hand")
+    ended = await afresh("unwatch", "--all", folder=tmp_path, dsn=dsn)
+    assert (ended.code, ended.out) == (0, "Nothing is watched.\n")
+
+
 async def test_watch_without_tables_takes_those_of_settings_and_packs(
     tmp_path: Path, dsn: str, orders: asyncpg.Connection
 ) -> None:
@@ -123,10 +143,62 @@ async def test_what_the_server_refuses_is_told_and_the_rest_is_done(
     assert "It has: id, client." in ended.err
 
 
+@pytest.mark.parametrize("superuser", [True, False])
+async def test_what_lets_the_role_watch_is_named_as_statements(
+    tmp_path: Path, dsn: str, orders: asyncpg.Connection, superuser: bool
+) -> None:
+    """The table of a superuser changes hands, rather than that anybody becomes a superuser."""
+    role, owner = (f"afresh_test_{what}_{orders.get_server_pid()}" for what in ("role", "owner"))
+    await orders.execute(f"CREATE ROLE {role}; CREATE ROLE {owner}")
+    if not superuser:
+        await orders.execute(f'ALTER TABLE sales."Odd Name" OWNER TO {owner}')
+    limited = f"{dsn}{'&' if '?' in dsn else '?'}role={role}"
+    try:
+        refused = await afresh("watch", 'sales."Odd Name"', folder=tmp_path, dsn=limited)
+        assert refused.code == 1
+        statements = refused.err.partition("Hint: let the owner or a superuser run:\n")[2].splitlines()
+        assert statements == [
+            f"GRANT USAGE ON SCHEMA sales TO {role};",
+            f'ALTER TABLE sales."Odd Name" OWNER TO {role};' if superuser else f"GRANT {owner} TO {role};",
+        ]
+        for statement in statements:
+            await orders.execute(statement)
+        ended = await afresh("watch", 'sales."Odd Name"', folder=tmp_path, dsn=limited)
+        assert (ended.code, ended.err) == (0, "")
+    finally:
+        await orders.execute(f"DROP OWNED BY {role}, {owner}; DROP ROLE {role}; DROP ROLE {owner}")
+
+
+async def test_what_lets_the_role_refresh_is_named_as_statements(
+    tmp_path: Path, dsn: str, orders: asyncpg.Connection
+) -> None:
+    role = f"afresh_test_{orders.get_server_pid()}"
+    await orders.execute(
+        f"CREATE ROLE {role}; GRANT SELECT ON orders TO {role}; CREATE MATERIALIZED VIEW totals AS SELECT id FROM orders;"
+        "CREATE UNIQUE INDEX ON totals (id)"
+    )
+    limited = f"{dsn}{'&' if '?' in dsn else '?'}role={role}"
+    try:
+        refused = await afresh("refresh", "--direct", "totals", folder=tmp_path, dsn=limited)
+        assert refused.code == 1
+        (statement,) = refused.err.partition("Hint: let the owner or a superuser run:\n")[2].splitlines()
+        assert statement.startswith(("GRANT MAINTAIN ON public.totals", "ALTER MATERIALIZED VIEW public.totals OWNER"))
+        await orders.execute(statement)
+        assert (await afresh("refresh", "--direct", "totals", folder=tmp_path, dsn=limited)).code == 0
+
+        await orders.execute(f"ALTER MATERIALIZED VIEW totals OWNER TO {role}; REVOKE SELECT ON orders FROM {role}")
+        refused = await afresh("refresh", "--direct", "totals", folder=tmp_path, dsn=limited)
+        assert "permission denied for table orders" in refused.err
+        assert "Hint: a view is read with its owner's rights" in refused.err
+    finally:
+        await orders.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
 async def test_options_that_do_not_go_together(tmp_path: Path, dsn: str) -> None:
     for arguments in (["--keys", "id"], ["--list", "orders"], ["--list", "--keys", "id"]):
         assert (await afresh("watch", *arguments, folder=tmp_path, dsn=dsn)).code == 2
     assert (await afresh("unwatch", folder=tmp_path, dsn=dsn)).code == 2
+    assert (await afresh("unwatch", "--all", "orders", folder=tmp_path, dsn=dsn)).code == 2
 
 
 async def test_a_database_without_the_engine_is_told(tmp_path: Path, server: ServerUnderTest) -> None:
@@ -144,7 +216,7 @@ async def test_verify_shows_each_check(tmp_path: Path, dsn: str) -> None:
     good = folders.pack(tmp_path, "good", verify=CHECKS.format(found="'1'", ok="true"))
     ended = await afresh("verify", "--pack", good, folder=tmp_path, dsn=dsn)
     assert ended.code == 0
-    assert "1 checks, 0 failed" in ended.out
+    assert "1 check, 0 failed" in ended.out
 
 
 async def test_verify_fails_where_a_check_fails_and_runs_the_others(tmp_path: Path, dsn: str) -> None:

@@ -32,6 +32,11 @@ async def bad(dsn: str, **settings: Any) -> list[Finding]:
     return [finding for finding in await examined(dsn, **settings) if finding.level != "ok"]
 
 
+def statements(finding: Finding) -> str:
+    """What there is to run: the lines after those that say so."""
+    return finding.to_do.partition(":\n")[2]
+
+
 async def only(dsn: str, **settings: Any) -> Finding:
     """The one warning or problem that there is."""
     findings = await bad(dsn, **settings)
@@ -105,7 +110,7 @@ async def test_an_engine_made_by_hand_is_well(empty: str) -> None:
 async def test_migrations_that_are_not_applied(dsn: str, tmp_path: Path) -> None:
     pack = folders.pack(tmp_path, "mine")
     (tmp_path / "afresh.toml").write_text(f"packs = ['{pack}']", encoding="utf-8")
-    assert (await examined(dsn))[-1].about != "mine"
+    assert not [finding for finding in await examined(dsn) if finding.about == "mine"]
     await afresh("migrate", "up", folder=tmp_path, dsn=dsn)
     folders.migration(
         Path(pack) / "migrations", "mine_0002_more", up="SELECT 1;", down="SELECT 1;", depends="mine_0001_table"
@@ -137,10 +142,56 @@ async def test_an_event_trigger_is_missing(dsn: str, db: asyncpg.Connection, cha
     await db.execute("CREATE TABLE before AS SELECT evtname, evtenabled, evttags FROM pg_event_trigger")
     await db.execute(change.format(name))
     found = await only(dsn)
-    assert (found.level, found.about) == ("warning", f"event trigger {name}")
-    await db.execute(found.to_do.partition("run: ")[2])
+    assert (found.level, found.about) == ("warning", "event triggers")
+    assert name in found.what
+    await db.execute(statements(found))
     assert await bad(dsn) == []
     assert not await db.fetch("TABLE before EXCEPT SELECT evtname, evtenabled, evttags FROM pg_event_trigger")
+
+
+async def test_event_triggers_that_are_missing_are_one_warning(dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute("DROP EVENT TRIGGER afresh_catalogue_change; ALTER EVENT TRIGGER afresh_catalogue_drop DISABLE")
+    found = await only(dsn)
+    assert "afresh_catalogue_change is not there, afresh_catalogue_drop is disabled" in found.what
+    await db.execute(statements(found))
+    assert await bad(dsn) == []
+
+
+@pytest.mark.parametrize("path", ["afresh, public", "nowhere, afresh"])
+async def test_a_role_whose_tables_land_in_our_schema(dsn: str, db: asyncpg.Connection, path: str) -> None:
+    role = f"afresh_test_{db.get_server_pid()}"
+    await db.execute(f"CREATE ROLE {role}; GRANT SELECT ON _pogo_migration TO {role}")
+    try:
+        await db.execute(f"ALTER ROLE {role} SET search_path = public")
+        limited = f"{dsn}{'&' if '?' in dsn else '?'}role={role}"
+        assert await bad(limited) == []
+        await db.execute(f"ALTER ROLE {role} SET search_path = {path}")
+        found = await only(limited)
+        assert (found.level, found.about) == ("warning", f"role {role}")
+        await db.execute(statements(found))
+        assert await bad(limited) == []
+    finally:
+        await db.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+async def test_a_role_of_our_schema_s_name(dsn: str, db: asyncpg.Connection) -> None:
+    """PostgreSQL's own search path begins with the schema that is called like the role."""
+    await db.execute("CREATE ROLE afresh; GRANT SELECT ON _pogo_migration TO afresh")
+    try:
+        found = await only(f"{dsn}{'&' if '?' in dsn else '?'}role=afresh")
+        assert (found.level, found.about) == ("warning", "role afresh")
+        assert '"$user", public' in found.what
+    finally:
+        await db.execute("DROP OWNED BY afresh; DROP ROLE afresh")
+
+
+async def test_names_of_the_settings_that_are_misspelt(dsn: str, orders: asyncpg.Connection) -> None:
+    findings = await bad(dsn, tables=[{"name": "ordres"}], views=[{"name": "total"}, {"name": "qqqqqq"}])
+    assert [(finding.what, finding.to_do) for finding in findings[:2]] == [
+        ("there is no table ordres", "did you mean orders?"),
+        ("there is no materialized view total", "did you mean totals?"),
+    ]
+    assert findings[2].to_do.startswith("correct the name, create it")
 
 
 async def test_a_filling_notification_queue() -> None:
@@ -157,7 +208,7 @@ async def test_a_filling_notification_queue() -> None:
                 levels |= {finding.level for finding in await server.check_queue(writer)}
             assert levels == {"warning", "problem"}
             (found,) = await server.check_queue(writer)
-            (idle,) = await writer.fetch(found.to_do.partition(": ")[2])
+            (idle,) = await writer.fetch(statements(found))
             assert idle["pid"] == reader.get_server_pid()
             await reader.execute("COMMIT")
             await writer.execute("NOTIFY c")
@@ -182,7 +233,7 @@ async def test_a_replication_slot_that_nobody_reads(dsn: str, db: asyncpg.Connec
     try:
         assert await server.check_slots(db) == []  # it keeps next to nothing
         found = {finding.about: finding for finding in await server.check_slots(db, retained=0)}
-        await db.execute(found[f"replication slot {name}"].to_do.partition("remove it: ")[2])
+        await db.execute(statements(found[f"replication slot {name}"]))
         assert f"replication slot {name}" not in [finding.about for finding in await server.check_slots(db, retained=0)]
     finally:
         await db.execute(
@@ -251,7 +302,7 @@ async def test_triggers_made_by_hand_that_are_disabled(dsn: str, db: asyncpg.Con
     await db.execute("ALTER TABLE orders DISABLE TRIGGER t")
     found = await only(dsn)
     assert (found.level, found.about) == ("problem", "public.orders")
-    await db.execute(found.to_do.partition("its own: ")[2])
+    await db.execute(statements(found))
     assert await bad(dsn) == []
 
 
@@ -295,10 +346,10 @@ async def test_a_view_without_a_usable_unique_index(dsn: str, orders: asyncpg.Co
     await orders.execute(f"DROP INDEX totals_key; {index}")
     found = await only(dsn)
     assert (found.level, found.about) == ("problem", "public.totals")
-    assert found.to_do.startswith("CREATE UNIQUE INDEX ON public.totals (client);")
+    assert statements(found) == "CREATE UNIQUE INDEX ON public.totals (client);"
     assert await bad(dsn, views=[{"name": "totals", "blocking": True}]) == []
     assert await bad(dsn, views=[{"name": "totals", "enabled": False}]) == []
-    await orders.execute(found.to_do)
+    await orders.execute(statements(found))
     assert await bad(dsn) == []
 
 
@@ -401,7 +452,7 @@ async def test_the_role_may_not_refresh(dsn: str, orders: asyncpg.Connection) ->
         found = await only(limited)
         assert (found.level, found.about) == ("problem", "public.totals")
         assert f"the role {role} may not refresh it" in found.what
-        await orders.execute(found.to_do.partition("run: ")[2])
+        await orders.execute(statements(found))
         assert await bad(limited) == []
         await orders.execute(f"SET ROLE {role}; REFRESH MATERIALIZED VIEW CONCURRENTLY totals; RESET ROLE")
     finally:
@@ -460,16 +511,16 @@ async def test_a_view_that_is_not_populated(dsn: str, orders: asyncpg.Connection
     await orders.execute("REFRESH MATERIALIZED VIEW totals WITH NO DATA")
     found = await only(dsn)
     assert (found.level, found.about) == ("warning", "public.totals")
-    await orders.execute(found.to_do.partition("by hand: ")[2])
+    await orders.execute(statements(found))
     assert await bad(dsn) == []
 
 
 async def test_a_view_that_is_neither_populated_nor_indexed(dsn: str, orders: asyncpg.Connection) -> None:
     await orders.execute("DROP INDEX totals_key; REFRESH MATERIALIZED VIEW totals WITH NO DATA")
     missing, _ = await bad(dsn)
-    await orders.execute(missing.to_do.partition("look again: ")[2])
+    await orders.execute(statements(missing))
     found = await only(dsn)
-    assert found.to_do.startswith("CREATE UNIQUE INDEX")
+    assert statements(found).startswith("CREATE UNIQUE INDEX")
 
 
 async def test_jobs_of_pg_cron_that_refresh_the_same_views(dsn: str, orders: asyncpg.Connection) -> None:
@@ -522,12 +573,14 @@ async def test_the_command_fails_for_a_problem_and_not_for_a_warning(
     ended = await afresh("doctor", folder=tmp_path, dsn=dsn)
     assert (ended.code, ended.err) == (0, "")
     assert "warning public.totals: it is not populated" in ended.out
-    assert ended.out.splitlines()[-1].endswith("0 problems")
+    assert ended.out.splitlines()[-1].startswith("0 problems, ")
 
     await orders.execute("DROP INDEX totals_key; REFRESH MATERIALIZED VIEW totals")
     ended = await afresh("doctor", folder=tmp_path, dsn=dsn)
     assert ended.code == 1
-    assert "→ CREATE UNIQUE INDEX ON public.totals (client);" in ended.out
+    assert ended.out.startswith("problem public.totals: ")  # what is worst is read first
+    assert "CREATE UNIQUE INDEX ON public.totals (client);" in [line.strip() for line in ended.out.splitlines()]
+    assert ended.out.splitlines()[-1].startswith("1 problem, ")
 
     ended = await afresh("doctor", "--json", folder=tmp_path, dsn=dsn)
     assert ended.code == 1

@@ -27,6 +27,7 @@ from afresh_notifier.observations import (
     ClientJoined,
     ClientLeft,
     ClientResynced,
+    ConnectFailed,
     Delivered,
     GapFound,
     Invalidated,
@@ -132,6 +133,41 @@ def test_the_log_is_for_machines_where_nobody_looks_on(written: Written) -> None
     Log()(GapFound(reason="r"))
     [line] = written()
     assert line["reason"] == "r"
+
+
+def test_failures_in_a_row_are_written_at_growing_intervals_and_with_what_ends_them(written: Written) -> None:
+    logs.configure(level="info", json=True)
+    log = Log()
+    for _ in range(9):
+        log(ConnectFailed(problem="p", hint="h", retry_in=1.0))
+    log(Listening(backend_pid=1))
+    log(ConnectFailed(problem="p", hint="h", retry_in=1.0))
+    log(Listening(backend_pid=2))
+    assert [(line["event"], line.get("in_a_row"), line.get("after_failures")) for line in written()] == [
+        ("cannot connect", None, None),
+        ("cannot connect", 2, None),
+        ("cannot connect", 4, None),
+        ("cannot connect", 8, None),
+        ("listening", None, 9),
+        ("cannot connect", None, None),
+        ("listening", None, 1),
+    ]
+
+
+def test_failures_of_one_view_say_nothing_of_another(written: Written) -> None:
+    logs.configure(level="info", json=True)
+    log = Log()
+    for view_name in ("a", "a", "a", "b"):
+        log(RefreshNotDone(view=view_name, problem="p", hint="h", failures=1, broken=False))
+    log(RefreshDone(view="b", method="plain", seconds=0.1, dirty_for=0.1))
+    log(RefreshDone(view="a", method="plain", seconds=0.1, dirty_for=0.1))
+    assert [(line["view"], line.get("in_a_row"), line.get("after_failures")) for line in written()] == [
+        ("a", None, None),
+        ("a", 2, None),
+        ("b", None, None),
+        ("b", None, 1),
+        ("a", None, 3),
+    ]
 
 
 def test_the_log_leaves_out_what_is_below_its_level(written: Written) -> None:

@@ -30,7 +30,10 @@ def test_a_pack_knows_where_its_files_are() -> None:
 def test_an_unknown_name_says_which_are_known() -> None:
     with pytest.raises(PackError, match="there is no pack 'client_helth'") as caught:
         packs.find("client_helth")
-    assert "client_health" in caught.value.hint
+    assert caught.value.hint == "did you mean 'client_health'?"
+    with pytest.raises(PackError) as caught:
+        packs.find("crm")
+    assert caught.value.hint.startswith("known packs: client_health")
 
 
 def test_a_path_names_a_pack_of_the_users_own(tmp_path: Path) -> None:

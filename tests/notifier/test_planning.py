@@ -9,6 +9,7 @@ from afresh_notifier import packs, planning
 from afresh_notifier.dependencies import Catalogue
 from afresh_notifier.planning import Reading, name_pattern
 from afresh_notifier.settings import Settings, TableSettings, ViewSettings
+from afresh_notifier.watching import Relation
 from support.catalogues import view, watched
 
 #: `t` and `u` are watched, `w` is not; `top` stands on `v`.
@@ -21,23 +22,25 @@ CATALOGUE = Catalogue.of(
     watched("public.t", "sales.u"),
 )
 FOUND = {
-    "t": ("public.t", "r"),
-    "public.t": ("public.t", "r"),
-    "sales.u": ("sales.u", "p"),
-    "w": ("public.w", "r"),
-    "v": ("public.v", "m"),
-    "public.v": ("public.v", "m"),
-    "top": ("public.top", "m"),
-    "alone": ("public.alone", "m"),
-    "plain": ("public.plain", "v"),
-    "missing": (None, None),
+    asked: Relation(name=name, kind=kind, oid=0)
+    for asked, name, kind in [
+        ("t", "public.t", "r"),
+        ("public.t", "public.t", "r"),
+        ("sales.u", "sales.u", "p"),
+        ("w", "public.w", "r"),
+        ("v", "public.v", "m"),
+        ("public.v", "public.v", "m"),
+        ("top", "public.top", "m"),
+        ("alone", "public.alone", "m"),
+        ("plain", "public.plain", "v"),
+    ]
 }
 
 
 def plan(
     tables: list[TableSettings] | None = None, views: list[ViewSettings] | None = None, settings: Settings | None = None
 ) -> Reading:
-    return planning.make(CATALOGUE, settings or Settings(), tables or [], views or [], dict(FOUND))
+    return planning.make(CATALOGUE, settings or Settings(), tables or [], views or [], FOUND, {})
 
 
 def patterns_of_table(reading: Reading, table: str) -> list[str]:
@@ -172,7 +175,7 @@ def test_a_table_that_is_not_watched_yet_has_its_patterns_ready() -> None:
 
 
 def test_an_empty_plan_is_a_plan() -> None:
-    reading = planning.make(Catalogue(), Settings(), [], [], {})
+    reading = planning.make(Catalogue(), Settings(), [], [], {}, {})
     assert reading.plan.timings == {}
     assert reading.ignored == ()
 

@@ -105,6 +105,39 @@ def test_a_whole_file() -> None:
         ("[[tables]]\nname = 'a'\npatterns = ['']", "afresh.toml: tables[0].patterns[0]: "),
         ("[[views]]\nname = 'a'\npatterns = ['{x}']", "afresh.toml: views[0].patterns[0]: expected some text before"),
         ("port = ", "afresh.toml: is not valid TOML: "),
+        (
+            "[database]\ndsn = 'x'\npacks = ['client_health']",
+            "afresh.toml: database.packs: unknown key; 'packs' belongs at the top of the file, above the first [section]",
+        ),
+        (
+            "[[tables]]\nname = 'a'\npacks = []",
+            "afresh.toml: tables[0].packs: unknown key; 'packs' belongs at the top of the file",
+        ),
+        (
+            "[views]\nname = 'a'",
+            "afresh.toml: views: expected a list of sections: write [[views]], with two brackets, before each",
+        ),
+        (
+            "[[server]]\nport = 1",
+            "afresh.toml: server: expected one section: write [server], with single brackets, once",
+        ),
+        (
+            "[[views]]\nname = 'a'\n[[views]]\nname = 'public.\"a\"'",
+            "afresh.toml: views: public.a is named 2 times; write all of it in one section",
+        ),
+        ("[[tables]]\nname = 'X.A'\n[[tables]]\nname = 'x.a'", "afresh.toml: tables: x.a is named 2 times; "),
+        (
+            "[refresh]\nmax_wait = '5'",
+            "afresh.toml: refresh.max_wait: expected a duration with its unit: write \"5s\" for seconds, got '5'",
+        ),
+        (
+            "[server]\norigins = ['https://a.example/app']",
+            "afresh.toml: server.origins[0]: expected an origin such as https://app.example.com, without a path, got",
+        ),
+        ("[server]\norigins = ['a.example']", "afresh.toml: server.origins[0]: expected an origin such as"),
+        ("[server]\norigins = ['localhost:3000']", "afresh.toml: server.origins[0]: expected an origin such as"),
+        ("[server]\norigins = ['http://a:b']", "afresh.toml: server.origins[0]: expected an origin such as"),
+        ("[server]\norigins = ['http://me@a']", "afresh.toml: server.origins[0]: expected an origin such as"),
     ],
 )
 def test_an_error_names_the_file_the_key_and_what_was_expected(text: str, expected: str) -> None:
@@ -145,12 +178,34 @@ def test_database_url_goes_before_the_file_and_behind_its_own_variable(monkeypat
     assert loaded(file).database.dsn == "postgresql://variable/x"
 
 
+@pytest.mark.parametrize(
+    ("written", "compared"),
+    [
+        ("https://app.example.com/", "https://app.example.com"),
+        ("HTTPS://App.Example.com", "https://app.example.com"),
+        ("https://app.example.com:443", "https://app.example.com"),
+        ("http://localhost:3000", "http://localhost:3000"),
+        ("http://[::1]:80/", "http://[::1]"),
+        ("*", "*"),
+        ("null", "null"),
+    ],
+)
+def test_an_origin_is_compared_as_browsers_write_it(written: str, compared: str) -> None:
+    assert loaded(f"[server]\norigins = ['{written}']").server.origins == (compared,)
+
+
+def test_names_that_differ_are_not_one_named_twice() -> None:
+    names = ["a", '"A"', "x.a", '"x.a"', 'x."a.b"']
+    views = loaded("".join(f"[[views]]\nname = '{name}'\n" for name in names)).views
+    assert [view.name for view in views] == names
+
+
 @pytest.mark.parametrize("value", ["one,two", " one , two ,", '["one", "two"]'])
 def test_a_list_in_a_variable_is_separated_by_commas_or_json(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("AFRESH_PACKS", value)
-    monkeypatch.setenv("AFRESH_SERVER__ORIGINS", value)
     assert load().packs == ("one", "two")
-    assert load().server.origins == ("one", "two")
+    monkeypatch.setenv("AFRESH_SERVER__ORIGINS", "http://a,http://b")
+    assert load().server.origins == ("http://a", "http://b")
 
 
 @pytest.mark.parametrize(
@@ -164,8 +219,11 @@ def test_a_list_in_a_variable_is_separated_by_commas_or_json(monkeypatch: pytest
         ("AFRESH_TABLES", "[]", "AFRESH_TABLES: expected a list"),
         ("AFRESH_TABLES__0__NAME", "a", "AFRESH_TABLES__0__NAME: expected a list"),
         ("AFRESH_SERVER__PORT__X", "1", "AFRESH_SERVER__PORT__X: input should be a valid integer"),
-        ("AFRESH_SEVER__PORT", "1", "AFRESH_SEVER__PORT: unknown setting; did you mean 'server'?"),
-        ("AFRESH_DSN", "x", "AFRESH_DSN: unknown setting; known here: database"),
+        ("AFRESH_SEVER__PORT", "1", "AFRESH_SEVER__PORT: unknown setting; did you mean AFRESH_SERVER__PORT?"),
+        ("AFRESH_DATABASE_DSN", "x", "AFRESH_DATABASE_DSN: unknown setting; did you mean AFRESH_DATABASE__DSN?"),
+        ("AFRESH_DSN", "x", "AFRESH_DSN: unknown setting; did you mean AFRESH_DATABASE__DSN?"),
+        ("AFRESH_PACK", "x", "AFRESH_PACK: unknown setting; did you mean AFRESH_PACKS?"),
+        ("AFRESH_REFRESH__MAX_WAIT", "5", 'AFRESH_REFRESH__MAX_WAIT: expected a duration with its unit: write "5s"'),
         ("afresh_colour", "x", "afresh_colour: unknown setting; known here: database"),
     ],
 )
@@ -182,7 +240,7 @@ def test_variables_of_the_test_suite_are_none_of_ours(monkeypatch: pytest.Monkey
     assert load() == Settings()
 
 
-@given(st.integers(0, 10**6), st.sampled_from([("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("d", 86400), ("", 1)]))
+@given(st.integers(0, 10**6), st.sampled_from([("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("d", 86400)]))
 def test_durations_are_seconds(count: int, unit: tuple[str, float]) -> None:
     settings = Settings(refresh={"debounce": f"{count}{unit[0]}"})
     assert settings.refresh.debounce == pytest.approx(count * unit[1])
@@ -192,11 +250,6 @@ def test_durations_are_seconds(count: int, unit: tuple[str, float]) -> None:
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected a duration"):
         Settings(refresh={"debounce": text})
-
-
-def test_what_the_command_line_says_goes_before_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AFRESH_PACKS", "one")
-    assert load(packs=("two",)).packs == ("two",)
 
 
 def test_a_pack_is_read_with_the_same_care(tmp_path: Path) -> None:

@@ -119,12 +119,15 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
 
 
 async def _inspect(settings: Settings, board: Board, refresher: Refresher, observe: Observe) -> None:
-    """Say once, when the views are known, what is wrong with them; it delays nothing, and its failure stops nothing."""
+    """Say once, when the views are known, what will surprise with them; it delays nothing, and its failure stops nothing.
+
+    Problems are left out: the first refresh, which every view has at the start, meets them and says so.
+    """
     await board.planned.wait()
     with contextlib.suppress(*database.TRANSIENT):
         async with database.connection(settings.database, name="afresh inspection") as connection:
             for finding in await views.examine(connection, refresher.plan):
-                if finding.level != "ok":
+                if finding.level == "warning":
                     observe(Warned(about=finding.about, what=finding.what, to_do=finding.to_do))
 
 

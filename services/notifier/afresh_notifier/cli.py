@@ -18,7 +18,7 @@ from afresh_notifier.commands.doctor import doctor
 from afresh_notifier.commands.migrate import migrate
 from afresh_notifier.commands.refresh import refresh
 from afresh_notifier.commands.serve import serve
-from afresh_notifier.commands.shared import Invocation
+from afresh_notifier.commands.shared import Invocation, config_option
 from afresh_notifier.commands.sql import sql
 from afresh_notifier.commands.tail import tail
 from afresh_notifier.commands.verify import verify
@@ -50,12 +50,7 @@ class Trunk(click.Group):
 
 
 @click.group(cls=Trunk, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option(
-    "-c",
-    "--config",
-    type=click.Path(path_type=Path),
-    help="The settings' file; afresh.toml in the current folder, if there is one, when this is left out.",
-)
+@config_option()
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(version("afresh"), prog_name="afresh")
 @click.pass_context

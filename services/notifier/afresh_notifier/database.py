@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
 from afresh_notifier.errors import AfreshError, DatabaseError, Unreachable, WrongDatabase
 from afresh_notifier.resources import query
-from afresh_notifier.settings import DatabaseSettings
+from afresh_notifier.settings import DatabaseSettings, default_file
 
 #: A connection of its own, or one lent by a pool.
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
@@ -45,11 +48,6 @@ _SESSION = {
     "statement_timeout": "30s",
     "idle_in_transaction_session_timeout": "60s",
 }
-
-_NO_DSN = "no database is named"
-_NO_DSN_HINT = (
-    "set database.dsn in afresh.toml, or AFRESH_DATABASE__DSN, or DATABASE_URL; `afresh demo` needs none of them"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +168,27 @@ def said(error: BaseException) -> tuple[str, str]:
     return str(error) or type(error).__name__, ""
 
 
+def milliseconds(seconds: float) -> str:
+    """A limit as PostgreSQL's settings take it; at least a millisecond, since none at all means no limit."""
+    return f"{max(1, round(seconds * 1000))}ms"
+
+
+def raised_by_us(message: asyncpg.PostgresError | asyncpg.PostgresLogMessage) -> bool:
+    """Whether a RAISE in PL/pgSQL says it, as our functions and migrations do, and not PostgreSQL of its own accord."""
+    return getattr(message, "server_source_function", None) == "exec_stmt_raise"
+
+
+def address(dsn: str) -> str:
+    """Where ``dsn`` leads, as `host:port/database`: without the user and the password, so that it may be shown."""
+    parts = urlsplit(dsn)
+    query = dict(parse_qsl(parts.query))
+    host = parts.netloc.rpartition("@")[2] or query.get("host") or os.environ.get("PGHOST") or "localhost"
+    if not re.search(r":\d+$", host):
+        host += f":{query.get('port') or os.environ.get('PGPORT') or 5432}"
+    name = parts.path.strip("/") or query.get("database") or query.get("dbname") or os.environ.get("PGDATABASE", "")
+    return f"{host}/{name}"
+
+
 async def facts(connection: Connection) -> ServerFacts:
     """What there is to know of the server at the other end."""
     row = await connection.fetchrow(query("server_facts"))
@@ -200,28 +219,38 @@ def require_serving(facts: ServerFacts) -> None:
 async def _explained(settings: DatabaseSettings) -> AsyncIterator[None]:
     """Turns what a failed connection raises into what to do about it."""
     if not settings.dsn:
-        raise WrongDatabase(_NO_DSN, hint=_NO_DSN_HINT)
+        raise WrongDatabase(
+            "no database is named",
+            hint=f"set database.dsn in {default_file()}, or AFRESH_DATABASE__DSN, or DATABASE_URL; "
+            "`afresh demo` needs none of them",
+        )
     try:
         yield
     except asyncpg.InvalidCatalogNameError as error:
-        raise WrongDatabase(str(error), hint="create it, or correct the name at the end of database.dsn") from error
+        raise WrongDatabase(
+            f"{error}, at {address(settings.dsn)}", hint="create it, or correct the name at the end of database.dsn"
+        ) from error
     except asyncpg.InvalidAuthorizationSpecificationError as error:
-        raise Unreachable(f"PostgreSQL refuses us: {error}", hint="correct the user or the password") from error
+        raise Unreachable(
+            f"PostgreSQL refuses us at {address(settings.dsn)}: {error}", hint="correct the user or the password"
+        ) from error
     except asyncpg.ProtocolViolationError as error:
         raise WrongDatabase(
-            f"what answers is not PostgreSQL itself, a pooler perhaps: {error}",
+            f"what answers at {address(settings.dsn)} is not PostgreSQL itself, a pooler perhaps: {error}",
             hint="let database.dsn name PostgreSQL itself; the application may go on using the pooler",
         ) from error
     except (asyncpg.ClientConfigurationError, ValueError) as error:
         raise WrongDatabase(
-            f"database.dsn cannot be read: {error}", hint="write postgresql://user:password@host:5432/name"
+            f"database.dsn cannot be read: {error}",
+            hint="write postgresql://user:password@host:5432/name; in the password %40 for @, %2F for /, %23 for #",
         ) from error
     except TimeoutError as error:
         raise Unreachable(
-            f"PostgreSQL did not answer within {settings.connect_timeout:g} s",
+            f"PostgreSQL at {address(settings.dsn)} did not answer within {settings.connect_timeout:g} s",
             hint="check the address and the firewall, or raise database.connect_timeout",
         ) from error
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         raise Unreachable(
-            f"PostgreSQL cannot be reached: {error}", hint="check that it runs, and the address in database.dsn"
+            f"PostgreSQL cannot be reached at {address(settings.dsn)}: {error}",
+            hint="check that it runs, and the address in database.dsn",
         ) from error

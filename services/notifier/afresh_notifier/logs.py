@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import sys
+from collections import Counter
 from typing import Any
 
 import structlog
@@ -78,20 +79,40 @@ def configure(*, level: str = "info", json: bool | None = None) -> None:
     )
 
 
+#: What comes again and again while PostgreSQL is down, and what says that it is over.
+_ENDS: dict[type[Observation], type[Observation]] = {
+    Listening: ConnectFailed,
+    CatalogueRead: CatalogueFailed,
+    RefreshDone: RefreshNotDone,
+}
+
+
 class Log:
-    """The observer."""
+    """The observer.
+
+    Of failures of one kind in a row it writes the first, the second, the fourth, the eighth and so on, each with how many
+    there were by then; and so does what ends them.
+    """
 
     def __init__(self) -> None:
         self._logger = structlog.get_logger()
+        self._in_a_row: Counter[tuple[type[Observation], str]] = Counter()
 
     def __call__(self, observation: Observation) -> None:
-        """Write one event."""
-        level, event = EVENTS[type(observation)]
-        self._logger.log(level, event, **{f.name: _plain(getattr(observation, f.name)) for f in _fields(observation)})
-
-
-def _fields(observation: Observation) -> tuple[dataclasses.Field[Any], ...]:
-    return dataclasses.fields(observation)
+        """Write one event, or none."""
+        kind, more = type(observation), {}
+        level, event = EVENTS[kind]
+        of = getattr(observation, "view", "")
+        if kind in _ENDS.values():
+            self._in_a_row[kind, of] += 1
+            count = self._in_a_row[kind, of]
+            if count & (count - 1):
+                return
+            more = {"in_a_row": count} if count > 1 else {}
+        elif kind in _ENDS and (count := self._in_a_row.pop((_ENDS[kind], of), 0)):
+            level, more = max(level, logging.INFO), {"after_failures": count}
+        fields = {field.name: _plain(getattr(observation, field.name)) for field in dataclasses.fields(observation)}
+        self._logger.log(level, event, **fields, **more)
 
 
 def _plain(value: object) -> object:

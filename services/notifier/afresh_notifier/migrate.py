@@ -11,9 +11,10 @@ a snapshot, and `CREATE INDEX CONCURRENTLY` in the other run would wait for that
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from pogo_core.error import BadMigrationError
 from pogo_core.migration import Migration, topological_sort
 from pogo_core.util import sql as pogo_sql
 
-from afresh_notifier.database import said
+from afresh_notifier import privileges
+from afresh_notifier.database import facts, raised_by_us, said
 from afresh_notifier.errors import MigrationError
 from afresh_notifier.resources import query, sql_folder
 
@@ -65,7 +67,9 @@ async def recorded(connection: asyncpg.Connection) -> dict[str, frozenset[str]]:
     """The ids of all applied migrations, by ledger; only reads. A scope without any is not in it."""
     found: dict[str, set[str]] = {}
     if await connection.fetchval(query("migrations_recorded")):
-        for row in await connection.fetch(query("migrations_applied")):
+        async with _explained(connection, "the table of applied migrations cannot be read"):
+            rows = await connection.fetch(query("migrations_applied"))
+        for row in rows:
             found.setdefault(row["ledger"], set()).add(row["migration"])
     return {ledger: frozenset(ids) for ledger, ids in found.items()}
 
@@ -100,10 +104,12 @@ async def up(connection: asyncpg.Connection, scopes: Sequence[Scope]) -> AsyncGe
     Raises `MigrationError`. Cancelling rolls the migration in progress back.
     """
     async with _alone(connection):
-        with _explained("the table of applied migrations cannot be made"):
+        async with _explained(connection, "the table of applied migrations cannot be made"):
             await pogo_sql.ensure_pogo_sync(connection)
         for scope in scopes:
             applied = (await recorded(connection)).get(scope.ledger, frozenset())
+            if scope.name == ENGINE and not applied:
+                await _refuse_foreign(connection)
             for migration in await _migrations(scope):
                 if migration.id not in applied:
                     async with _carried_out(connection, migration):
@@ -135,15 +141,30 @@ async def script(scope: Scope, *, down: bool = False) -> str:
 
     It is the text of the files, section by section, in the order in which it must be run. Raises `MigrationError`.
     """
-    parts = []
-    for migration in await _migrations(scope):
-        apply, _, rollback = (
-            migration.path.read_text(encoding="utf-8")
-            .partition("-- migrate: apply")[2]
-            .partition("-- migrate: rollback")
-        )
-        parts.append(f"-- {migration.id}: {migration.__doc__}\n\n{(rollback if down else apply).strip()}\n")
+    parts = [
+        f"-- {migration.id}: {migration.__doc__}\n\n{_section(migration, down=down)}\n"
+        for migration in await _migrations(scope)
+    ]
     return "\n".join(reversed(parts) if down else parts)
+
+
+async def dropped(scope: Scope) -> dict[str, list[str]]:
+    """What taking each migration of ``scope`` back drops, as its file says (`view public.a`). Raises `MigrationError`."""
+    statement = re.compile(r"^DROP ([A-Z ]+?)(?: IF EXISTS)? ([^A-Z;][^;]*?)(?: CASCADE| RESTRICT)?;", re.MULTILINE)
+    found = {}
+    for migration in await _migrations(scope):
+        rollback = _section(migration, down=True)
+        found[migration.id] = [f"{kind.lower()} {' '.join(name.split())}" for kind, name in statement.findall(rollback)]
+        if re.search(r"EXECUTE\b.*\bDROP\b", rollback):
+            found[migration.id].append("what it finds to be its own when it runs")
+    return found
+
+
+def _section(migration: Migration, *, down: bool) -> str:
+    """What applies the migration, or takes it back."""
+    text = migration.path.read_text(encoding="utf-8").partition("-- migrate: apply")[2]
+    apply, _, rollback = text.partition("-- migrate: rollback")
+    return (rollback if down else apply).strip()
 
 
 async def _migrations(scope: Scope) -> list[Migration]:
@@ -161,22 +182,44 @@ async def _migrations(scope: Scope) -> list[Migration]:
 async def _carried_out(connection: asyncpg.Connection, migration: Migration) -> AsyncIterator[None]:
     """The transaction of one migration; what PostgreSQL says of a failure reaches the user whole."""
     if migration.use_transaction:
-        with _explained(f"{migration.id} was not carried out, nothing of it remains"):
-            async with connection.transaction():
-                yield
+        async with (
+            _explained(connection, f"{migration.id} was not carried out, nothing of it remains"),
+            connection.transaction(),
+        ):
+            yield
     else:
-        with _explained(
-            f"{migration.id} was not carried out to its end, and it is one that runs without a transaction"
+        async with _explained(
+            connection, f"{migration.id} was not carried out to its end, and it is one that runs without a transaction"
         ):
             yield
 
 
-@contextmanager
-def _explained(problem: str) -> Iterator[None]:
+async def _refuse_foreign(connection: asyncpg.Connection) -> None:
+    """Raises `MigrationError` where an engine is there of which nothing is written down."""
+    if (await facts(connection)).installed:
+        raise MigrationError(
+            "the engine is in this database already, but not by `afresh migrate`: `afresh sql` was run by hand, perhaps",
+            hint="it works as it is, and nothing needs to be done; apply packs the same way, with `afresh sql --pack`. "
+            "To let `afresh migrate` keep it from now on, take it away first, and apply it again:\n"
+            "afresh sql --down | psql -1 -v ON_ERROR_STOP=1\n"
+            "afresh migrate up",
+        )
+
+
+@asynccontextmanager
+async def _explained(connection: asyncpg.Connection, problem: str) -> AsyncIterator[None]:
+    """Says what PostgreSQL refuses, and what to do: by its own hint, if that is one to follow."""
     try:
         yield
     except asyncpg.PostgresError as error:
         what, hint = said(error)
+        if isinstance(error, asyncpg.InsufficientPrivilegeError):
+            hint = await privileges.to_migrate(connection) or hint
+        elif isinstance(error, asyncpg.DependentObjectsStillExistError) and not raised_by_us(error):
+            # PostgreSQL's own hint is to use CASCADE, which takes away what is not ours.
+            hint = "drop what is named above, if nobody needs it any more, and run this again"
+        elif isinstance(error, asyncpg.DuplicateSchemaError):
+            hint = "Afresh keeps its objects in a schema of this name: rename the one that is there, if it is yours"
         raise MigrationError(f"{problem}: {what}", hint=hint) from error
 
 

@@ -14,6 +14,7 @@ from afresh_notifier.errors import PackError
 from afresh_notifier.migrate import Scope, engine_scope
 from afresh_notifier.resources import sql_folder
 from afresh_notifier.settings import Pack, load_pack
+from afresh_notifier.settings_errors import did_you_mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +51,11 @@ def find(name: str) -> InstalledPack:
     """One pack by name or path. Raises `PackError` or `SettingsError`."""
     folder = Path(name) if "/" in name else sql_folder() / "packs" / name
     if not (folder / "pack.toml").is_file():
+        known = available()
         raise PackError(
             f"there is no pack {name!r} ({folder / 'pack.toml'} does not exist)",
-            hint=f"known packs: {', '.join(available())}; a pack of your own is named by its path, such as ./packs/mine",
+            hint=did_you_mean(name, known)
+            or f"known packs: {', '.join(known)}; a pack of your own is named by its path, such as ./packs/mine",
         )
     return InstalledPack(folder=folder, settings=load_pack(folder / "pack.toml"))
 

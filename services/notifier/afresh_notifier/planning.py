@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from afresh_cache.patterns import Template
-from afresh_notifier import dependencies
+from afresh_notifier import dependencies, watching
 from afresh_notifier.database import Connection
 from afresh_notifier.debounce import Timing
 from afresh_notifier.dependencies import Catalogue, Tree
@@ -23,8 +23,8 @@ from afresh_notifier.observations import SettingIgnored
 from afresh_notifier.packs import InstalledPack
 from afresh_notifier.refresh import Limits
 from afresh_notifier.refresher import Plan
-from afresh_notifier.resources import query
 from afresh_notifier.settings import Settings, TableSettings, ViewSettings
+from afresh_notifier.watching import Relation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +46,14 @@ async def read(
     catalogue = await dependencies.load(connection)
     tables = [table for pack in packs for table in pack.settings.tables] + list(settings.tables)
     views = [view for pack in packs for view in pack.settings.views] + list(settings.views)
-    names = sorted({table.name for table in tables} | {view.name for view in views})
-    found = {
-        row["asked"]: (row["name"], row["kind"]) for row in await connection.fetch(query("resolve_relations"), names)
-    }
-    return make(catalogue, settings, tables, views, found, stale)
+    named = (([table.name for table in tables], watching.TABLES), ([view.name for view in views], watching.VIEWS))
+    found = await watching.look_up(connection, {name for names, _ in named for name in names})
+    hints: dict[str, str] = {}
+    for names, kinds in named:
+        missing = [name for name in names if name not in found]
+        there = await watching.names_of(connection, kinds) if missing else []
+        hints |= {name: watching.did_you_mean(name, there) for name in missing}
+    return make(catalogue, settings, tables, views, found, hints, stale)
 
 
 def make(
@@ -58,17 +61,21 @@ def make(
     settings: Settings,
     tables: Sequence[TableSettings],
     views: Sequence[ViewSettings],
-    found: dict[str, tuple[str | None, str | None]],
+    found: Mapping[str, Relation],
+    hints: Mapping[str, str],
     stale: Collection[str] = (),
 ) -> Reading:
-    """The plan, from facts alone: ``found`` has, for each name in the settings, the relation's full name and its kind."""
+    """The plan, from facts alone: ``found`` has the relation for each name in the settings that means one, ``hints``
+    what may be meant by the others."""
     ignored: list[SettingIgnored] = []
     named_tables: dict[str, list[TableSettings]] = {}
     for table in tables:
-        name, kind = found[table.name]
-        if name is None:
-            ignored.append(_missing(table.name, "table"))
-        elif kind not in ("r", "p"):
+        relation = found.get(table.name)
+        if relation is None:
+            ignored.append(_missing(table.name, "table", hints.get(table.name)))
+            continue
+        name = relation.name
+        if relation.kind not in watching.TABLES:
             ignored.append(SettingIgnored(name=name, problem=f"{name} is not a table", hint="only tables are watched"))
         else:
             if name not in catalogue.watched:
@@ -82,19 +89,19 @@ def make(
             named_tables.setdefault(name, []).append(table)
     named: dict[str, list[ViewSettings]] = {}
     for view in views:
-        name, kind = found[view.name]
-        if name is None:
-            ignored.append(_missing(view.name, "materialized view"))
-        elif kind != "m":
+        relation = found.get(view.name)
+        if relation is None:
+            ignored.append(_missing(view.name, "materialized view", hints.get(view.name)))
+        elif relation.kind not in watching.VIEWS:
             ignored.append(
                 SettingIgnored(
-                    name=name,
-                    problem=f"{name} is not a materialized view",
+                    name=relation.name,
+                    problem=f"{relation.name} is not a materialized view",
                     hint="make it one, or name its table under [[tables]]",
                 )
             )
         else:
-            named.setdefault(name, []).append(view)
+            named.setdefault(relation.name, []).append(view)
     wanted = set(named).union(stale, *map(catalogue.hanging_on, catalogue.watched))
     kept = {name for name in catalogue.views if name in wanted and all(said.enabled for said in named.get(name, ()))}
     catalogue = Catalogue.of((catalogue.views[name] for name in kept), catalogue.watched)
@@ -122,11 +129,11 @@ def name_pattern(name: str) -> str:
     return name.removeprefix("public.").replace('"', "").replace("{", "").replace("}", "")
 
 
-def _missing(name: str, what: str) -> SettingIgnored:
+def _missing(name: str, what: str, hint: str | None) -> SettingIgnored:
     return SettingIgnored(
         name=name,
         problem=f"there is no {what} {name}",
-        hint="correct the name, create it, or run `afresh migrate up` if a pack brings it",
+        hint=hint or "correct the name, create it, or run `afresh migrate up` if a pack brings it",
     )
 
 

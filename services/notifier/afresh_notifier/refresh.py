@@ -13,13 +13,14 @@ would commit old content over newer; it gives up after `lock_timeout` and is cal
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from enum import StrEnum
 
 import asyncpg
 from asyncpg.transaction import Transaction
 
-from afresh_notifier import database
+from afresh_notifier import database, privileges
 from afresh_notifier.database import Connection
 from afresh_notifier.errors import RefreshBroken, RefreshBusy, RefreshFailed
 from afresh_notifier.resources import query
@@ -79,9 +80,7 @@ async def refresh(pool: asyncpg.Pool, view: str, oid: int, limits: Limits) -> tu
         ) from error
     except asyncpg.InsufficientPrivilegeError as error:
         raise RefreshFailed(
-            view,
-            f"{view} was not refreshed: {database.said(error)[0]}",
-            hint="let the service's role own the view (see `afresh doctor`)",
+            view, f"{view} was not refreshed: {database.said(error)[0]}", hint=await _what_lets_us(pool, oid)
         ) from error
     except database.TRANSIENT as error:
         what, hint = database.said(error)
@@ -124,7 +123,9 @@ async def _roll_back(connection: Connection, transaction: Transaction) -> None:
 async def _prepare(connection: Connection, view: str, oid: int, limits: Limits) -> tuple[Method, str]:
     """Take the turn, and look how the view can be refreshed now: the method and its statement."""
     await connection.execute(
-        query("transaction_limits"), _milliseconds(limits.timeout), _milliseconds(limits.lock_timeout)
+        query("transaction_limits"),
+        database.milliseconds(limits.timeout),
+        database.milliseconds(limits.lock_timeout),
     )
     if not await connection.fetchval(query("refresh_turn"), oid):
         raise RefreshBusy(view, f"another Afresh process is refreshing {view}")
@@ -145,5 +146,10 @@ async def _position(connection: Connection) -> int | None:
         return None
 
 
-def _milliseconds(seconds: float) -> str:
-    return f"{max(1, round(seconds * 1000))}ms"
+async def _what_lets_us(pool: asyncpg.Pool, oid: int) -> str:
+    """A hint for a refresh that was forbidden."""
+    lacking = ""
+    with contextlib.suppress(*database.TRANSIENT):
+        async with database.lent(pool, GRACE) as connection:
+            lacking = await privileges.to_use(connection, oid)
+    return lacking or "a view is read with its owner's rights: let that role read what the view names"

@@ -2,88 +2,27 @@
 
 In: a TOML file, `AFRESH_…` variables (which override it; `__` steps into a section), `DATABASE_URL`. Out: `Settings`,
 in which everything is checked for its form; whether a table or a view exists is the database's to say.
-Every problem is reported at once, each with the file, the key, and what was expected.
+Every problem is reported at once, in the words of `settings_errors`.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
 import os
-import re
 import tomllib
-import types
-import typing
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from afresh_cache.patterns import Template
 from afresh_notifier.errors import SettingsError
+from afresh_notifier.settings_errors import NAMED_TWICE, complaints, unknown_variables
+from afresh_notifier.settings_values import Duration, Names, Origin, Pattern, Period, RelationName, folded_name, names
 
 #: Where settings are looked for when nothing is said.
 DEFAULT_FILE = Path("afresh.toml")
-
-#: What pydantic says in words of its own.
-_EXPECTED = {
-    "model_type": "expected a section with keys of its own",
-    "tuple_type": "expected a list",
-    "string_type": "expected text in quotes",
-    "bool_type": "expected true or false",
-}
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def seconds(value: object) -> object:
-    """``"100ms"``, ``"30s"``, ``"5m"``, ``"1h"``, ``"1d"`` or a plain number of seconds, as seconds."""
-    if isinstance(value, str):
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*", value)
-        if found:
-            return float(found[1]) * _UNITS[found[2] or "s"]
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value
-    raise ValueError('expected a duration such as "100ms", "30s", "5m" or "1h"')
-
-
-def _names(value: object) -> object:
-    """A list written in one environment variable: `a,b`, or JSON."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except ValueError as error:
-            raise ValueError(f"is not valid JSON ({error}); write a,b") from error
-    return [name for part in value.split(",") if (name := part.strip())]
-
-
-def _template(value: str) -> str:
-    Template.parse(value)
-    return value
-
-
-def _relation_name(value: str) -> str:
-    part = r'(?:[^\W\d][\w$]*|"(?:[^"]|"")+")'
-    if not re.fullmatch(rf"{part}(?:\.{part})?", value):
-        raise ValueError('expected a name as SQL writes it: orders, sales.orders or sales."Odd Name"')
-    return value
-
-
-#: A length of time, in seconds.
-Duration = Annotated[float, BeforeValidator(seconds), Field(ge=0, allow_inf_nan=False)]
-#: A length of time that cannot be nothing, in seconds.
-Period = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False)]
-#: A prefix of cache keys, with `{column}` where a change's key goes.
-Pattern = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_template)]
-#: A table or view as SQL writes it: `orders`, `sales.orders`, `"Odd Name"."Table"`.
-RelationName = Annotated[str, AfterValidator(_relation_name)]
-
-
-#: Several words, in an environment variable separated by commas.
-Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 
 
 class Section(BaseModel):
@@ -109,7 +48,7 @@ class ServerSettings(Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` for every interface.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
-    origins: Names = Field(
+    origins: Annotated[tuple[Origin, ...], BeforeValidator(names)] = Field(
         (), description="Other web origins whose pages may connect (`https://app.example.com`, or `*`)."
     )
     flush: Duration = Field(0.01, description="Least time between two messages to one client; what meets is merged.")
@@ -171,6 +110,26 @@ class ViewSettings(Section):
     enabled: bool = Field(True, description="`false` leaves the view alone.")
 
 
+Named = TypeVar("Named", TableSettings, ViewSettings)
+
+
+def _each_once(sections: tuple[Named, ...]) -> tuple[Named, ...]:
+    """Of two sections of one file about one relation it could not be said which holds."""
+    for name, count in Counter(folded_name(section.name) for section in sections).items():
+        if count > 1:
+            raise PydanticCustomError(
+                NAMED_TWICE,
+                "{name} is named {count} times; write all of it in one section",
+                {"name": name, "count": count},
+            )
+    return sections
+
+
+#: The `[[tables]]` and `[[views]]` of one file.
+Tables = Annotated[tuple[TableSettings, ...], AfterValidator(_each_once)]
+Views = Annotated[tuple[ViewSettings, ...], AfterValidator(_each_once)]
+
+
 class PackHeader(Section):
     """What a pack says of itself."""
 
@@ -183,8 +142,8 @@ class Pack(Section):
     """One `pack.toml`."""
 
     pack: PackHeader
-    tables: tuple[TableSettings, ...] = ()
-    views: tuple[ViewSettings, ...] = ()
+    tables: Tables = ()
+    views: Views = ()
 
 
 class Settings(BaseSettings):
@@ -205,8 +164,8 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     refresh: RefreshSettings = RefreshSettings()
     log: LogSettings = LogSettings()
-    tables: tuple[TableSettings, ...] = ()
-    views: tuple[ViewSettings, ...] = ()
+    tables: Tables = ()
+    views: Views = ()
 
     @classmethod
     def settings_customise_sources(
@@ -228,10 +187,14 @@ def http_address(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def load(path: Path | None = None, **overrides: Any) -> Settings:
-    """The settings from ``path`` (or `afresh.toml` here, if there is one), the environment, and ``overrides``.
+def default_file() -> str:
+    """What a hint calls the place where settings are written: it says so where there is no such file yet."""
+    return str(DEFAULT_FILE) if DEFAULT_FILE.exists() else f"{DEFAULT_FILE} (there is none in {Path.cwd()})"
 
-    ``overrides`` are sections or top-level keys that win over the file, as the command line's options do.
+
+def load(path: Path | None = None) -> Settings:
+    """The settings from ``path`` (or `afresh.toml` here, if there is one) and the environment.
+
     Raises `SettingsError` with a line for every problem.
     """
     file = path or DEFAULT_FILE
@@ -241,14 +204,14 @@ def load(path: Path | None = None, **overrides: Any) -> Settings:
         document = read_toml(file)
     if os.environ.get("DATABASE_URL") and isinstance(document.setdefault("database", {}), dict):
         document["database"]["dsn"] = os.environ["DATABASE_URL"]
-    unknown = _unknown_variables(os.environ)
+    unknown = unknown_variables(os.environ, Settings)
     try:
         settings = Settings(**document)
     except ValidationError as error:
-        raise SettingsError(_explain(error, str(file), Settings, from_environment=True) + unknown) from error
+        raise SettingsError(complaints(error, str(file), Settings, os.environ) + unknown) from error
     if unknown:
         raise SettingsError(unknown)
-    return settings.model_copy(update=overrides)
+    return settings
 
 
 def load_pack(file: Path) -> Pack:
@@ -256,7 +219,7 @@ def load_pack(file: Path) -> Pack:
     try:
         return Pack.model_validate(read_toml(file))
     except ValidationError as error:
-        raise SettingsError(_explain(error, str(file), Pack)) from error
+        raise SettingsError(complaints(error, str(file), Pack)) from error
 
 
 def read_toml(file: Path) -> dict[str, Any]:
@@ -269,83 +232,3 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise SettingsError([f"{file}: cannot be read: {error}"]) from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError([f"{file}: is not valid TOML: {error}"]) from error
-
-
-def _explain(error: ValidationError, file: str, model: type[BaseModel], *, from_environment: bool = False) -> list[str]:
-    lines = []
-    for problem in error.errors(include_url=False):
-        place = problem["loc"]
-        where = (_variable(place) if from_environment else None) or f"{file}: {_dotted(place)}"
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{where}: unknown key; {_advice(str(place[-1]), _fields(model, place[:-1]))}")
-        elif problem["type"] == "missing":
-            lines.append(f"{where}: is missing")
-        else:
-            said = _EXPECTED.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{where}: {said[0].lower()}{said[1:]}, got {_short(problem['input'])}")
-    return lines
-
-
-def _advice(unknown: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(unknown, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(sorted(known))}"
-
-
-def _variable(place: tuple[int | str, ...]) -> str | None:
-    """The environment variable that set what is at ``place``: itself, a part of it, or what contains it."""
-    present = {variable.upper(): variable for variable in os.environ}
-    for length in range(len(place), 0, -1):
-        name = "AFRESH_" + "__".join(str(part).upper() for part in place[:length])
-        if name in present:
-            return present[name]
-        if length == len(place):
-            inside = sorted(variable for variable in present if variable.startswith(f"{name}__"))
-            if inside:
-                return present[inside[0]]
-    return None
-
-
-def _dotted(place: tuple[int | str, ...]) -> str:
-    text = ""
-    for part in place:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field holds, looking into `tuple[Section, ...]`."""
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return annotation if issubclass(annotation, BaseModel) else None
-    return next((found for part in typing.get_args(annotation) if (found := _model_in(part))), None)
-
-
-def _fields(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    """The keys that are known at ``place``."""
-    for part in place:
-        if isinstance(part, str):
-            inner = _model_in(model.model_fields[part].annotation) if part in model.model_fields else None
-            if inner is None:
-                return []
-            model = inner
-    return list(model.model_fields)
-
-
-def _unknown_variables(environment: typing.Mapping[str, str]) -> list[str]:
-    """A line for each `AFRESH_…` variable that names no setting; `AFRESH_TEST_…` is the test suite's own.
-
-    What a variable says inside a section is checked with the section.
-    """
-    problems = []
-    known = list(Settings.model_fields)
-    for variable in sorted(environment):
-        name = variable.upper()
-        if name.startswith("AFRESH_") and not name.startswith("AFRESH_TEST_"):
-            first = name.removeprefix("AFRESH_").lower().split("__")[0]
-            if first not in known:
-                problems.append(f"{variable}: unknown setting; {_advice(first, known)}")
-    return problems

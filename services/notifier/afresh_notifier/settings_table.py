@@ -15,7 +15,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
-from afresh_notifier.settings import Settings, seconds
+from afresh_notifier.settings import Settings
+from afresh_notifier.settings_values import seconds
 
 BEGIN, END = "<!-- settings -->", "<!-- end settings -->"
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncpg
 
+from afresh_notifier.database import milliseconds
 from afresh_notifier.resources import query
 
 #: How many columns a key may have, and among how many of the first columns it is looked for, by its size.
@@ -82,7 +83,7 @@ class _Search:
         if left <= 0:
             raise TimeoutError
         async with self._connection.transaction(readonly=True):
-            await self._connection.execute(query("limit_statement"), f"{max(1, round(left * 1000))}ms")
+            await self._connection.execute(query("limit_statement"), milliseconds(left))
             return await self._connection.fetchrow(statement)
 
 

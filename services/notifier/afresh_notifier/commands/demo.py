@@ -16,7 +16,7 @@ from rich.text import Text
 
 from afresh_cache.messages import encode
 from afresh_notifier import app, logs, packs
-from afresh_notifier.commands.shared import console, dsn_option, pack_option, run
+from afresh_notifier.commands.shared import console, pack_option, run
 from afresh_notifier.demo import Stopwatch, Story, follow_one_change, prepare, quiet, traffic
 from afresh_notifier.embedded import EmbeddedServer
 from afresh_notifier.errors import ServeError
@@ -36,7 +36,7 @@ from afresh_notifier.settings import DatabaseSettings, ServerSettings, Settings
 @click.option("--rate", type=click.FloatRange(0.01, 1000), default=2.0, show_default=True, help="Changes a second.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the dashboard. [default: 8080, or a free one]")
 @pack_option
-@dsn_option
+@click.option("--dsn", metavar="ADDRESS", help="A database of yours, an empty one. [default: an embedded server]")
 def demo(once: bool, clients: int, rate: float, port: int | None, names: Sequence[str], dsn: str | None) -> None:
     """See it work: an embedded PostgreSQL, sample data, live traffic, the service and its dashboard.
 

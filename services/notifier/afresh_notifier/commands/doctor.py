@@ -11,7 +11,7 @@ import orjson
 from rich.text import Text
 
 from afresh_notifier import doctor as checks
-from afresh_notifier.commands.shared import Invocation, console, dsn_option, pass_invocation, run
+from afresh_notifier.commands.shared import Invocation, console, counted, dsn_option, pass_invocation, run
 from afresh_notifier.doctor import Finding, Level
 
 _STYLES: dict[Level, str] = {"ok": "green", "warning": "yellow", "problem": "bold red"}
@@ -38,6 +38,6 @@ def _print(findings: Sequence[Finding]) -> None:
     for finding in findings:
         screen.print(Text.assemble((f"{finding.level:8}", _STYLES[finding.level]), finding.about, ": ", finding.what))
         for line in finding.to_do.splitlines():
-            click.echo(f"          → {line}")
+            click.echo(f"          {line}")
     count = Counter(finding.level for finding in findings)
-    screen.print(f"{count['ok']} ok, {count['warning']} warnings, {count['problem']} problems")
+    screen.print(f"{counted(count['problem'], 'problem')}, {counted(count['warning'], 'warning')}, {count['ok']} ok")

@@ -15,7 +15,17 @@ from rich.text import Text
 
 from afresh_notifier import database, packs
 from afresh_notifier import migrate as migrations
-from afresh_notifier.commands.shared import Invocation, console, dsn_option, pack_option, pass_invocation, progress, run
+from afresh_notifier.commands.shared import (
+    Invocation,
+    console,
+    counted,
+    dsn_option,
+    note,
+    pack_option,
+    pass_invocation,
+    progress,
+    run,
+)
 from afresh_notifier.errors import AfreshError, MigrationError, PackError
 from afresh_notifier.migrate import ENGINE, Scope, Step
 from afresh_notifier.settings import DatabaseSettings
@@ -82,7 +92,7 @@ async def _down(
         _refuse_unknown(steps)
         await _refuse_required(connection, {scope.name for scope in scopes}, requires)
         if steps and not yes:
-            _ask(steps)
+            await _ask(steps, scopes)
         async with aclosing(migrations.down(connection, scopes)) as removed:
             await _shown(removed, len(steps), "removing", "removed", style="yellow")
 
@@ -104,6 +114,7 @@ async def _connected(settings: DatabaseSettings) -> AsyncIterator[asyncpg.Connec
     """A connection to a server on which something can be changed; a migration may take its time."""
     async with database.scripting(settings, name="afresh migrate") as connection:
         database.require_primary(await database.facts(connection))
+        connection.add_log_listener(note)
         yield connection
 
 
@@ -150,13 +161,19 @@ def _refuse_unknown(steps: Sequence[Step]) -> None:
         )
 
 
-def _ask(steps: Sequence[Step]) -> None:
+async def _ask(steps: Sequence[Step], scopes: Sequence[Scope]) -> None:
     """Raises `AfreshError` where nobody agrees."""
     if not sys.stdin.isatty():
-        raise AfreshError("this removes objects and their data, and nobody can be asked", hint="add --yes to agree")
-    for scope, count in Counter(step.scope for step in steps).items():
-        click.echo(f"{scope}: {count} migrations will be taken back")
+        raise AfreshError(
+            "this drops what migrations have made, and nobody can be asked",
+            hint="add --yes to agree; `afresh sql --down` shows what is dropped",
+        )
+    for name, count in Counter(step.scope for step in steps).items():
+        click.echo(f"{name}: {counted(count, 'migration')} will be taken back")
+    drops = {migration: names for scope in scopes for migration, names in (await migrations.dropped(scope)).items()}
     for step in reversed(steps):
         click.echo(f"  {step.migration}  {step.title}")
-    if not click.confirm("Remove all of this, with the data in it?"):
+        for name in drops[step.migration]:
+            click.echo(f"    drops {name}")
+    if not click.confirm("Drop what is named here? Nothing else is lost."):
         raise AfreshError("nothing was removed")

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from afresh_notifier import database, dependencies, planning, watching
-from afresh_notifier.commands.shared import Invocation, dsn_option, pass_invocation, progress, run
+from afresh_notifier.commands.shared import Invocation, dsn_option, pass_invocation, progress, raise_all, run
 from afresh_notifier.dependencies import Catalogue
 from afresh_notifier.errors import AfreshError, NotThere, RefreshBusy, RefreshError, Unreachable
 from afresh_notifier.refresh import Limits
@@ -60,19 +60,21 @@ def _busy(doing: str) -> Iterator[Console]:
 
 async def _ask(url: str, views: Sequence[str]) -> None:
     """Let the service do it. Raises `Unreachable`, `NotThere` or `RefreshError`."""
-    pages = [(view, f"/views/{quote(view, safe='')}/refresh") for view in views] or [("", "/api/refresh-views")]
+    pages = [(view, f"/views/{quote(view, safe='')}/refresh") for view in dict.fromkeys(views)]
+    pages = pages or [("", "/api/refresh-views")]
     failures: list[AfreshError] = []
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, connect=10)) as session:
         with _busy("refreshing") as screen:
             for view, page in pages:
-                began = time.monotonic()
                 status, answer = await _post(session, url.rstrip("/"), page)
-                if status == 200:
-                    for name in [answer["name"]] if view else [one["view"] for one in answer["views"]]:
-                        screen.print(f"refreshed {name} ({time.monotonic() - began:.3f} s)")
+                if status == 200 and view:
+                    screen.print(f"refreshed {answer['name']} ({answer['duration_ms'] / 1000:.3f} s)")
+                elif status == 200:
+                    for one in answer["views"]:
+                        screen.print(f"refreshed {one['view']}")
                 else:
                     failures.append(_failure(view, answer))
-    _raise_all(failures)
+    raise_all(failures)
 
 
 async def _post(session: aiohttp.ClientSession, url: str, page: str) -> tuple[int, dict[str, Any]]:
@@ -97,7 +99,7 @@ def _failure(view: str, answer: dict[str, Any]) -> AfreshError:
     if answer.get("code") == "no_such_view":
         return NotThere(view, f"the service refreshes no view {view}", hint=watching.meant(view, answer["views"]))
     failed = [one for one in answer.get("views", ()) if "problem" in one]
-    problem = "\n".join([str(answer.get("detail", answer)), *(f"{one['view']}: {one['problem']}" for one in failed)])
+    problem = "\n".join([str(answer.get("detail", answer)), *(one["problem"] for one in failed)])
     hints = dict.fromkeys(one["hint"] for one in (answer, *failed) if one.get("hint"))
     return RefreshError(view, problem, hint="\n".join(hints))
 
@@ -128,7 +130,7 @@ async def _refresh(settings: Settings, invocation: Invocation, views: Sequence[s
                     failures[name] = error
                 else:
                     screen.print(f"refreshed {name} ({time.monotonic() - began:.3f} s)")
-    _raise_all(list(failures.values()))
+    raise_all(list(failures.values()))
 
 
 def _with_children(catalogue: Catalogue, names: Sequence[str]) -> set[str]:
@@ -148,11 +150,3 @@ async def _patiently(pool: asyncpg.Pool, name: str, oid: int, limits: Limits) ->
             await asyncio.sleep(BUSY_PAUSE)
         else:
             return
-
-
-def _raise_all(failures: Sequence[AfreshError]) -> None:
-    if failures:
-        raise AfreshError(
-            "\n".join(failure.problem for failure in failures),
-            hint="\n".join(dict.fromkeys(failure.hint for failure in failures if failure.hint)),
-        )

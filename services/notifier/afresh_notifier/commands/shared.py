@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
 import click
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress, ProgressColumn
 
 from afresh_notifier import packs, settings
-from afresh_notifier.database import said
+from afresh_notifier.database import raised_by_us, said
 from afresh_notifier.errors import AfreshError, DatabaseError
 from afresh_notifier.packs import InstalledPack
 from afresh_notifier.settings import DatabaseSettings, Settings, http_address
@@ -30,12 +30,12 @@ class Invocation:
     """One run of the command; settings are read when they are first asked for."""
 
     def __init__(self, config: Path | None) -> None:
-        self._config = config
+        self.config = config
 
     @cached_property
     def settings(self) -> Settings:
         """The settings. Raises `SettingsError`."""
-        return settings.load(self._config)
+        return settings.load(self.config)
 
     def database(self, dsn: str | None) -> DatabaseSettings:
         """How the database is reached; ``dsn`` goes before the settings. Raises `SettingsError`."""
@@ -56,7 +56,29 @@ class Invocation:
         return http_address(server.host, server.port)
 
 
-pass_invocation = click.make_pass_decorator(Invocation)
+_pass_invocation = click.make_pass_decorator(Invocation)
+
+
+def pass_invocation(function: Callable[Concatenate[Invocation, P], T]) -> Callable[P, T]:
+    """Gives a command the invocation, and the option `--config`, which may stand before the command's name as well."""
+    return config_option(expose_value=False, callback=_configure)(_pass_invocation(function))
+
+
+def config_option(**more: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """The option `--config`."""
+    return click.option(
+        "-c",
+        "--config",
+        type=click.Path(path_type=Path),
+        help="The settings' file; afresh.toml in the current folder, if there is one, when this is left out.",
+        **more,
+    )
+
+
+def _configure(ctx: click.Context, _parameter: click.Parameter, config: Path | None) -> None:
+    """What stands after the command goes before what stands in front of it."""
+    if config is not None:
+        ctx.ensure_object(Invocation).config = config
 
 
 def dsn_option(function: Callable[P, T]) -> Callable[P, T]:
@@ -82,6 +104,29 @@ def run(main: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.Abstrac
         raise refused(error) from error
     except (asyncpg.InterfaceError, TimeoutError, ConnectionResetError) as error:
         raise DatabaseError(f"the connection to PostgreSQL was lost: {error}", hint="try again") from error
+
+
+def note(_connection: object, message: asyncpg.PostgresLogMessage) -> None:
+    """Show what our functions and migrations want known, without PostgreSQL's own chatter ("does not exist, skipping").
+
+    It listens to a connection's log: `connection.add_log_listener(note)`.
+    """
+    if raised_by_us(message):
+        click.echo("\n".join(filter(None, (f"Note: {message.message}", message.detail, message.hint))), err=True)
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 problem`, `2 problems`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def raise_all(failures: Sequence[AfreshError]) -> None:
+    """Raises one `AfreshError` for all of them: each thing was tried by itself, and the others are done."""
+    if failures:
+        raise AfreshError(
+            "\n".join(failure.problem for failure in failures),
+            hint="\n".join(dict.fromkeys(failure.hint for failure in failures if failure.hint)),
+        )
 
 
 def refused(error: asyncpg.PostgresError) -> DatabaseError:

@@ -41,14 +41,15 @@ async def _tail(
     url: str, patterns: list[str] | None, since: Position | None, count: int | None, *, as_json: bool
 ) -> None:
     out = console()
-    heard = 0
+    heard, connected = 0, True
     try:
         async with contextlib.aclosing(client.listen(url, patterns=patterns, since=since)) as events:
             async for event in events:
                 if as_json:
                     click.echo(orjson.dumps({"event": type(event).__name__.lower(), **_plain(event)}))
-                else:
-                    out.print(_line(event))
+                elif connected or not isinstance(event, client.Disconnected):
+                    out.print(_line(event, url))  # of tries that fail one after the other, the first says it all
+                connected = not isinstance(event, client.Disconnected)
                 heard += not isinstance(event, client.Connected | client.Disconnected)
                 if count is not None and heard >= count:
                     return
@@ -62,17 +63,18 @@ def _plain(event: client.Event) -> dict[str, object]:
     return dict(orjson.loads(orjson.dumps(event)))
 
 
-def _line(event: client.Event) -> Text:
+def _line(event: client.Event, url: str) -> Text:
     text = Text(datetime.now(UTC).astimezone().strftime("%H:%M:%S.%f")[:-3] + "  ", style="dim")
     match event:
         case client.Connected():
             text.append(f"connected at {event.position.offset}", style="green")
         case client.Disconnected():
-            text.append(f"not connected: {event.reason}; trying again in {event.retry_in:.1f} s", style="yellow")
+            text.append(f"no service at {url} ({event.reason}): trying again until there is one", style="yellow")
         case Invalidate():
             text.append(f"{event.offset:>6}  ", style="cyan")
             text.append(" ".join(event.patterns), style="bold")
-            text.append(f"  {' '.join(event.views) or '-'} ← {' '.join(event.tables) or '-'}", style="dim")
+            text.append("".join(f"  {name}" for name in event.views), style="dim")
+            text.append(f"  ← {' '.join(event.tables)}" if event.tables else "", style="dim")
         case _:
             text.append(f"{event.offset:>6}  ", style="cyan")
             text.append(f"resync ({event.reason}): drop everything", style="bold red")

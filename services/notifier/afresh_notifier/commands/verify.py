@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from afresh_notifier import database, packs
-from afresh_notifier.commands.shared import Invocation, console, dsn_option, pack_option, pass_invocation, run
+from afresh_notifier.commands.shared import Invocation, console, counted, dsn_option, pack_option, pass_invocation, run
 from afresh_notifier.errors import PackError
 from afresh_notifier.packs import InstalledPack
-from afresh_notifier.settings import DatabaseSettings
+from afresh_notifier.settings import DatabaseSettings, default_file
 
 _COLUMNS = ("check", "expected", "found", "ok")
 
@@ -43,7 +43,7 @@ def verify(ctx: click.Context, invocation: Invocation, names: Sequence[str], dsn
     if not chosen:
         raise PackError(
             "there is nothing to verify: no pack is named",
-            hint=f'name one with --pack, or in afresh.toml: packs = ["…"]; known packs: {", ".join(packs.available())}',
+            hint=f"name one with --pack, or as packs in {default_file()}; known packs: {', '.join(packs.available())}",
         )
     checks = run(_verify(invocation.database(dsn), chosen))
     if as_json:
@@ -98,4 +98,4 @@ def _print(checks: Sequence[Check]) -> None:
             table.add_row(check.check, check.expected, check.found, mark)
         screen.print(table)
     failed = sum(not check.ok for check in checks)
-    screen.print(f"{len(checks)} checks, {failed} failed")
+    screen.print(f"{counted(len(checks), 'check')}, {failed} failed")

@@ -10,11 +10,20 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from afresh_notifier import database, watching
-from afresh_notifier.commands.shared import Invocation, console, dsn_option, pass_invocation, refused, run
+from afresh_notifier import database, privileges, watching
+from afresh_notifier.commands.shared import (
+    Invocation,
+    console,
+    dsn_option,
+    note,
+    pass_invocation,
+    raise_all,
+    refused,
+    run,
+)
 from afresh_notifier.errors import DatabaseError, SettingsError
 from afresh_notifier.resources import query
-from afresh_notifier.settings import DatabaseSettings
+from afresh_notifier.settings import DatabaseSettings, default_file
 
 
 @click.command(short_help="Let tables tell of their changes.")
@@ -38,11 +47,14 @@ def watch(invocation: Invocation, tables: Sequence[str], keys: str | None, listi
 
 
 @click.command(short_help="Let tables tell nothing any more.")
-@click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
+@click.argument("tables", nargs=-1, metavar="[TABLE]...")
+@click.option("--all", "everything", is_flag=True, help="All tables that are watched, as before `migrate down`.")
 @dsn_option
 @pass_invocation
-def unwatch(invocation: Invocation, tables: Sequence[str], dsn: str | None) -> None:
-    """Let these tables tell nothing any more."""
+def unwatch(invocation: Invocation, tables: Sequence[str], everything: bool, dsn: str | None) -> None:
+    """Let these tables tell nothing any more. Triggers that were made by hand stay."""
+    if everything == bool(tables):
+        raise click.UsageError("Name tables, or give --all.")
     run(_unwatch(invocation.database(dsn), tables))
 
 
@@ -50,13 +62,8 @@ def unwatch(invocation: Invocation, tables: Sequence[str], dsn: str | None) -> N
 async def _connected(settings: DatabaseSettings) -> AsyncIterator[asyncpg.Connection]:
     async with database.connection(settings, name="afresh watch") as connection:
         database.require_serving(await database.facts(connection))
-        connection.add_log_listener(_note)
+        connection.add_log_listener(note)
         yield connection
-
-
-def _note(_connection: object, message: asyncpg.PostgresLogMessage) -> None:
-    """What the server wants known of a watch that it makes."""
-    click.echo(f"Note: {message}" + (f"\n{message.detail}" if message.detail else ""), err=True)
 
 
 async def _watch(
@@ -68,35 +75,47 @@ async def _watch(
     if not asked:
         raise SettingsError(
             ["there is nothing to watch: no table is named"],
-            hint="name tables here, or in afresh.toml under [[tables]]",
+            hint=f"name tables here, or under [[tables]] in {default_file()}",
         )
     async with _connected(settings) as connection:
         found = await watching.resolve(connection, asked)
         declared = await watching.declared_keys(connection, invocation.settings, packs)
         refusals: list[DatabaseError] = []
-        for name in dict.fromkeys(relation.name for relation in found.values()):
+        for name, oid in {relation.name: relation.oid for relation in found.values()}.items():
             keys = declared.get(name, ()) if columns is None else columns
             try:
                 await connection.execute(query("watch"), name, list(keys))
             except asyncpg.PostgresError as error:
-                refusals.append(refused(error))
+                refusals.append(await _refused(connection, oid, error))
             else:
                 click.echo(f"watching {name}" + (f", keys {', '.join(keys)}" if keys else ""))
-        _raise_all(refusals)
+        raise_all(refusals)
 
 
 async def _unwatch(settings: DatabaseSettings, tables: Sequence[str]) -> None:
+    """End the watches on ``tables``; all there are, where none is named."""
     async with _connected(settings) as connection:
+        tables = tables or list(dict.fromkeys(row["root"] for row in await connection.fetch(query("watched"))))
+        if not tables:
+            click.echo("Nothing is watched.")
         found = await watching.resolve(connection, tables)
         refusals: list[DatabaseError] = []
         for relation in found.values():
             try:
-                await connection.execute(query("unwatch"), relation.name)
+                freed = await connection.fetchval(query("unwatch"), relation.name)
             except asyncpg.PostgresError as error:
-                refusals.append(refused(error))
+                refusals.append(await _refused(connection, relation.oid, error))
             else:
-                click.echo(f"no longer watching {relation.name}")
-        _raise_all(refusals)
+                click.echo(f"no longer watching {relation.name}" if freed else f"{relation.name} has no watch to end")
+        raise_all(refusals)
+
+
+async def _refused(connection: asyncpg.Connection, oid: int, error: asyncpg.PostgresError) -> DatabaseError:
+    """What PostgreSQL said of one table; where it forbids it, with what would let us."""
+    said = refused(error)
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        said.hint = await privileges.to_use(connection, oid) or said.hint
+    return said
 
 
 async def _list(settings: DatabaseSettings) -> None:
@@ -109,12 +128,3 @@ async def _list(settings: DatabaseSettings) -> None:
         )
         table.add_row(row["name"], ", ".join(row["keys"]), row["capture"], row["level"], row["root"], state)
     console().print(table)
-
-
-def _raise_all(refusals: Sequence[DatabaseError]) -> None:
-    """Raises one `DatabaseError` for all of them; each table was tried by itself, and the others are done."""
-    if refusals:
-        raise DatabaseError(
-            "\n".join(refusal.problem for refusal in refusals),
-            hint="\n".join(dict.fromkeys(refusal.hint for refusal in refusals if refusal.hint)),
-        )

@@ -14,19 +14,23 @@ import asyncpg
 from afresh_notifier import database, planning
 from afresh_notifier.doctor import server, tables, views
 from afresh_notifier.doctor.finding import Finding, Level, ok, problem, warning
-from afresh_notifier.errors import DatabaseError
+from afresh_notifier.errors import DatabaseError, MigrationError
 from afresh_notifier.packs import InstalledPack
 from afresh_notifier.settings import DatabaseSettings, Settings
 
 __all__ = ["Finding", "Level", "examine", "ok", "problem", "warning"]
 
 
+#: What has to be read first comes first.
+_ORDER: tuple[Level, ...] = ("problem", "warning", "ok")
+
+
 async def examine(settings: Settings, reached: DatabaseSettings, packs: Sequence[InstalledPack]) -> list[Finding]:
-    """All there is to find. A database that cannot be looked at is a finding too. Cancelling it is safe."""
+    """All there is to find, problems first. A database that cannot be looked at is a finding too. Cancelling it is safe."""
     try:
         async with database.connection(reached, name="afresh doctor") as connection:
-            return await _examine(connection, settings, packs)
-    except DatabaseError as error:
+            return sorted(await _examine(connection, settings, packs), key=lambda finding: _ORDER.index(finding.level))
+    except (DatabaseError, MigrationError) as error:
         return [problem("connection", error.problem, error.hint)]
     except asyncpg.PostgresError as error:
         return [
@@ -47,6 +51,7 @@ async def _examine(connection: asyncpg.Connection, settings: Settings, packs: Se
     findings += await server.check_engine(connection, facts, packs)
     if facts.installed:
         findings += await server.check_event_triggers(connection)
+        findings += await server.check_search_path(connection)
     findings += await server.check_queue(connection)
     findings += await server.check_slots(connection)
     findings += await server.check_prepared_transactions(connection)

@@ -10,7 +10,10 @@ Level = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """``about`` is what was looked at, ``what`` what was found, ``to_do`` the way out: a statement is ready to run."""
+    """``about`` is what was looked at, ``what`` what was found, ``to_do`` the way out.
+
+    A line of ``to_do`` is prose, or part of a statement or command that is ready to run, and never both.
+    """
 
     level: Level
     about: str

@@ -97,19 +97,38 @@ async def check_engine(
 async def check_event_triggers(connection: asyncpg.Connection) -> list[Finding]:
     """Whether the catalogue's changes are told; only a superuser can make such triggers."""
     there = {row["name"]: row["enabled"] for row in await connection.fetch(query("doctor_event_triggers"))}
-    findings = []
+    lacking, wanted = [], []
     for name, statements in _event_triggers(await migrate.script(migrate.engine_scope())).items():
         if not there.get(name):
-            wanted = [statement for statement in statements if name not in there or statement.startswith("ALTER")]
-            findings.append(
-                warning(
-                    f"event trigger {name}",
-                    "it is disabled" if name in there else "it is not there",
-                    "without it the catalogue is read every database.catalogue_poll seconds; to have it, let a superuser "
-                    "run: " + "\n".join(wanted),
-                )
-            )
-    return findings
+            lacking.append(f"{name} is {'disabled' if name in there else 'not there'}")
+            wanted += [statement for statement in statements if name not in there or statement.startswith("ALTER")]
+    if not lacking:
+        return []
+    return [
+        warning(
+            "event triggers",
+            f"{', '.join(lacking)}: the catalogue is read every database.catalogue_poll seconds instead",
+            "\n".join(["to have changes of it told at once, let a superuser run:", *wanted]),
+        )
+    ]
+
+
+async def check_search_path(connection: asyncpg.Connection) -> list[Finding]:
+    """Whether what our role makes without naming a schema lands among Afresh's own objects."""
+    row = await connection.fetchrow(query("doctor_search_path"))
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    async with connection.transaction(readonly=True):
+        await connection.execute(query("set_search_path"), row["search_path"])
+        if await connection.fetchval(query("current_schema")) != "afresh":
+            return []
+    return [
+        warning(
+            f"role {row['role']}",
+            f"its sessions make objects in the schema afresh unless told otherwise (search_path: {row['search_path']}): "
+            "tables there are not watched, and are in the way of `afresh migrate down`",
+            f"use a role of another name, or run:\n{row['mend']}",
+        )
+    ]
 
 
 def _event_triggers(script: str) -> dict[str, list[str]]:
@@ -135,7 +154,7 @@ def judge_queue(usage: float) -> list[Finding]:
             "notification queue",
             f"it is {usage:.0%} full: a listening session does not read, or has a transaction open; when it is full, "
             "every write to a watched table fails",
-            "find it and end it: SELECT pid, application_name, state, xact_start FROM pg_stat_activity "
+            "find it and end it:\nSELECT pid, application_name, state, xact_start FROM pg_stat_activity "
             "WHERE state LIKE 'idle in transaction%' ORDER BY xact_start;",
         )
     ]
@@ -147,7 +166,7 @@ async def check_slots(connection: asyncpg.Connection, *, retained: int = RETAINE
         warning(
             f"replication slot {row['name']}",
             f"nobody reads it, and the server keeps {row['size']} of its write-ahead log for it",
-            f"start its reader, or remove it: {row['drop_slot']}",
+            f"start its reader, or remove it:\n{row['drop_slot']}",
         )
         for row in await connection.fetch(query("doctor_slots"), retained)
     ]
@@ -167,7 +186,7 @@ def judge_prepared(most: int) -> list[Finding]:
             "two-phase commit",
             f"max_prepared_transactions is {most}: a transaction that has written to a watched table cannot be prepared, "
             "PREPARE TRANSACTION fails after a NOTIFY",
-            "do not watch tables that are written to by two-phase commits; if nobody uses them: "
-            "ALTER SYSTEM SET max_prepared_transactions = 0; (it takes a restart)",
+            "do not watch tables that are written to by two-phase commits; if nobody uses them, run this "
+            "and restart the server:\nALTER SYSTEM SET max_prepared_transactions = 0;",
         )
     ]

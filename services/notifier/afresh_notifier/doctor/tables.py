@@ -31,7 +31,7 @@ async def check_watches(connection: asyncpg.Connection) -> list[Finding]:
             findings.append(problem(row["name"], what, row["mend"]))
         else:
             what = "its triggers, made by hand, do not tell of every INSERT, UPDATE and DELETE, or are disabled"
-            findings.append(problem(row["name"], what, f"enable them, or let Afresh make its own: {row['mend']}"))
+            findings.append(problem(row["name"], what, f"enable them, or let Afresh make its own:\n{row['mend']}"))
     return findings
 
 
@@ -63,7 +63,7 @@ async def check_keys(
                         name,
                         f"its pattern {template.text} has places for {', '.join(lacking)}, which are none of its keys: "
                         f"every change makes all of {template.literal}… stale",
-                        f"add {', '.join(lacking)} to its keys in [[tables]], then run `afresh watch`",
+                        f"add {', '.join(lacking)} to its keys in [[tables]], then run:\nafresh watch",
                     )
                 )
     return findings

@@ -9,7 +9,7 @@ import re
 
 import asyncpg
 
-from afresh_notifier import unique_index
+from afresh_notifier import privileges, unique_index
 from afresh_notifier.dependencies import View
 from afresh_notifier.doctor import clock
 from afresh_notifier.doctor.finding import Finding, ok, problem, warning
@@ -23,17 +23,19 @@ _LOOK = "5s"
 async def examine(connection: asyncpg.Connection, plan: Plan) -> list[Finding]:
     """Every view of the plan, in the order in which they are refreshed. Raises what asyncpg raises."""
     views = plan.patterns.catalogue.views
-    rows = {
-        row["name"]: row for row in await connection.fetch(query("doctor_views"), [view.oid for view in views.values()])
-    }
+    oids = [view.oid for view in views.values()]
+    rows = {row["name"]: row for row in await connection.fetch(query("doctor_views"), oids)}
+    privileged = {row["oid"]: row for row in await connection.fetch(query("privileges_relation"), oids)}
     findings: list[Finding] = []
     for name, view in views.items():
-        if name not in rows:
+        if name not in rows or view.oid not in privileged:
             continue  # dropped since the plan was made
-        row = rows[name]
+        row, privilege = rows[name], privileged[view.oid]
         found = [
-            *_check_privilege(row),
-            *await _check_unique_index(connection, view, row, blocking=plan.limits[name].blocking),
+            *_check_privilege(view, privilege),
+            *await _check_unique_index(
+                connection, view, row, role=privilege["role"], blocking=plan.limits[name].blocking
+            ),
             *await _check_null_keys(connection, view, row),
             *check_populated(view, row["populate"]),
             *check_blind_spots(view, every=plan.timings[name].every),
@@ -43,16 +45,16 @@ async def examine(connection: asyncpg.Connection, plan: Plan) -> list[Finding]:
     return findings
 
 
-def _check_privilege(row: asyncpg.Record) -> list[Finding]:
+def _check_privilege(view: View, privilege: asyncpg.Record) -> list[Finding]:
     """Whether the role that we are may refresh the view."""
-    if row["may_refresh"]:
+    if privilege["may"]:
         return []
-    what = f"the role {row['role']} may not refresh it"
-    return [problem(row["name"], what, f"let its owner or a superuser run: {row['grant_refresh']}")]
+    what = f"the role {privilege['role']} may not refresh it"
+    return [problem(view.name, what, privileges.let_run(privilege["statements"]))]
 
 
 async def _check_unique_index(
-    connection: asyncpg.Connection, view: View, row: asyncpg.Record, *, blocking: bool
+    connection: asyncpg.Connection, view: View, row: asyncpg.Record, *, role: str, blocking: bool
 ) -> list[Finding]:
     """Whether CONCURRENTLY has the index that it needs; if not, which."""
     if view.usable_index or blocking:
@@ -61,12 +63,12 @@ async def _check_unique_index(
         "it has no unique index that CONCURRENTLY can use (valid, of plain columns, without WHERE): it is not refreshed"
     )
     if not view.populated:
-        return [problem(view.name, what, f"populate it, and look again: {row['populate']}")]
+        return [problem(view.name, what, f"populate it, and look again:\n{row['populate']}")]
     if not row["may_read"]:
-        return [problem(view.name, what, f"make one; the role {row['role']} may not read it to say of what columns")]
+        return [problem(view.name, what, f"make one; the role {role} may not read it to say of what columns")]
     proposal = await unique_index.propose(connection, view.oid)
     if proposal.statement is not None:
-        return [problem(view.name, what, f"{proposal.statement} -- {proposal.reason}")]
+        return [problem(view.name, what, f"{proposal.reason}:\n{proposal.statement}")]
     return [problem(view.name, what, f"{proposal.reason}; or set blocking = true for it, which locks its readers out")]
 
 
@@ -101,7 +103,7 @@ def check_populated(view: View, populate: str) -> list[Finding]:
         warning(
             view.name,
             "it is not populated: nobody can read it before its first refresh, which is a plain one",
-            f"the service does that when it starts; by hand: {populate}",
+            f"the service does that when it starts; by hand:\n{populate}",
         )
     ]
 
@@ -110,12 +112,13 @@ def check_blind_spots(view: View, *, every: float | None) -> list[Finding]:
     """Whether something can change the view without a word to us; such a view must be refreshed by the clock."""
     if every is not None or not view.blind_spots:
         return []
-    commands = "; ".join(f"afresh watch '{table}'" for table in sorted(view.unwatched))
+    by_clock = f'set every = "5m" for {view.name} under [[views]]'
+    commands = [f"afresh watch '{table}'" for table in sorted(view.unwatched)]
     return [
         warning(
             view.name,
             f"it can change without a word to us: {'; '.join(view.blind_spots)}",
-            " or ".join([*([commands] if commands else []), f'set every = "5m" for {view.name} under [[views]]']),
+            "\n".join([f"{by_clock}, or run:", *commands]) if commands else by_clock,
         )
     ]
 

@@ -15,13 +15,6 @@ WITH RECURSIVE reach (view, oid) AS (
 SELECT
     m.oid,
     pg_catalog.format('%I.%I', n.nspname, m.relname) AS name,
-    CURRENT_USER::text AS role,
-    pg_catalog.pg_has_role(m.relowner, 'USAGE')
-        OR CASE WHEN v.newer THEN pg_catalog.has_table_privilege(m.oid, v.privilege) ELSE false END AS may_refresh,
-    CASE
-        WHEN v.newer THEN pg_catalog.format('GRANT MAINTAIN ON %I.%I TO %I;', n.nspname, m.relname, CURRENT_USER)
-        ELSE pg_catalog.format('GRANT %I TO %I;', o.rolname, CURRENT_USER)
-    END AS grant_refresh,
     pg_catalog.has_table_privilege(m.oid, 'SELECT') AS may_read,
     pg_catalog.format('REFRESH MATERIALIZED VIEW %I.%I;', n.nspname, m.relname) AS populate,
     ARRAY(
@@ -37,10 +30,5 @@ SELECT
     ) AS definitions
 FROM pg_catalog.pg_class AS m
 JOIN pg_catalog.pg_namespace AS n ON n.oid = m.relnamespace
-JOIN pg_catalog.pg_roles AS o ON o.oid = m.relowner
--- The privilege exists from PostgreSQL 17 on; its name must not be a constant that an older server looks up.
-CROSS JOIN (
-    SELECT pg_catalog.current_setting('server_version_num')::int >= 170000 AS newer, 'MAINTAIN'::text AS privilege
-) AS v
 WHERE m.oid = ANY ($1::oid[]) AND m.relkind = 'm'
 ORDER BY name

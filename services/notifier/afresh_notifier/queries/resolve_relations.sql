@@ -3,7 +3,8 @@
 SELECT
     asked.name AS asked,
     CASE WHEN c.oid IS NOT NULL THEN pg_catalog.format('%I.%I', n.nspname, c.relname) END AS name,
-    c.relkind::text AS kind
+    c.relkind::text AS kind,
+    c.oid
 FROM pg_catalog.unnest($1::text[]) AS asked (name)
 CROSS JOIN LATERAL pg_catalog.parse_ident(asked.name) AS part (names)
 LEFT JOIN pg_catalog.pg_namespace n
