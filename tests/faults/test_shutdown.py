@@ -124,9 +124,9 @@ async def test_sigterm_under_load_finishes_what_was_committed_and_says_goodbye(
     assert client.close_code == GOING_AWAY
     shown = await db.fetchval("SELECT total FROM overview WHERE writer = 0")
     assert shown >= before
-    # And it was told, last of all what hangs on the most.
-    told = [view for message in said if message["type"] == "invalidate" for view in message["views"]]
-    assert told[-1] == "public.overview"
+    # And it was told, last of all what hangs on the most; what met in one flush is one message.
+    told = [message["views"] for message in said if message["type"] == "invalidate" and message["views"]]
+    assert "public.overview" in told[-1]
 
 
 async def heard(command: Command, db: asyncpg.Connection) -> None:
