@@ -31,10 +31,40 @@ COMMENT ON SCHEMA afresh IS 'Afresh: afresh.watch(table) tells the service of ev
 
 
 --
+-- Name: append_invalidation(text[], text[], text[], text, timestamp with time zone); Type: FUNCTION; Schema: afresh; Owner: -
+--
+
+CREATE FUNCTION afresh.append_invalidation(patterns text[], tables text[], views text[], reason text, at timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '3s'
+    AS $_$
+DECLARE
+    appended bigint;
+BEGIN
+    -- A statement of its own: the one that follows takes its snapshot when the lock is there, and so sees the newest id.
+    PERFORM pg_advisory_xact_lock(hashtext('afresh.invalidation_log'), 0);
+    INSERT INTO afresh.invalidation_log (id, patterns, tables, views, reason, at)
+    SELECT coalesce(max(l.id), 0) + 1, $1, $2, $3, $4, $5 FROM afresh.invalidation_log AS l
+    RETURNING id INTO appended;
+    PERFORM pg_notify('afresh', format('{"v":1,"op":"LOG","offset":%s}', appended));
+    RETURN appended;
+END;
+$_$;
+
+
+--
+-- Name: FUNCTION append_invalidation(patterns text[], tables text[], views text[], reason text, at timestamp with time zone); Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON FUNCTION afresh.append_invalidation(patterns text[], tables text[], views text[], reason text, at timestamp with time zone) IS 'Appends to afresh.invalidation_log and tells every instance; the last thing a transaction does, since others wait for its end. Returns the offset.';
+
+
+--
 -- Name: covering_watch(regclass); Type: FUNCTION; Schema: afresh; Owner: -
 --
 
-CREATE FUNCTION afresh.covering_watch(target regclass) RETURNS TABLE(root regclass, keys text[])
+CREATE FUNCTION afresh.covering_watch(target regclass) RETURNS TABLE(root regclass, keys text[], capture text)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -45,7 +75,7 @@ CREATE FUNCTION afresh.covering_watch(target regclass) RETURNS TABLE(root regcla
         FROM lineage AS l
         INNER JOIN pg_inherits AS i ON i.inhrelid = l.relid
     )
-    SELECT t.target, t.keys
+    SELECT t.target, t.keys, t.capture
     FROM lineage AS l
     INNER JOIN afresh.triggers AS t ON t.target = l.relid AND t.by_watch
     ORDER BY l.distance DESC, l.relid, t.level DESC, t.trigger_name
@@ -57,22 +87,22 @@ $$;
 -- Name: FUNCTION covering_watch(target regclass); Type: COMMENT; Schema: afresh; Owner: -
 --
 
-COMMENT ON FUNCTION afresh.covering_watch(target regclass) IS 'The table whose watch covers this one (the topmost watched table of its partition or inheritance tree), with its keys.';
+COMMENT ON FUNCTION afresh.covering_watch(target regclass) IS 'The table whose watch covers this one (the topmost watched table of its partition or inheritance tree), with its keys and how it captures.';
 
 
 --
--- Name: missing_triggers(regclass, text[]); Type: FUNCTION; Schema: afresh; Owner: -
+-- Name: missing_triggers(regclass, text[], text); Type: FUNCTION; Schema: afresh; Owner: -
 --
 
-CREATE FUNCTION afresh.missing_triggers(target regclass DEFAULT NULL::regclass, keys text[] DEFAULT '{}'::text[]) RETURNS TABLE(root regclass, member regclass, trigger_name name, state text, outgrown boolean, create_trigger text, enable_trigger text)
+CREATE FUNCTION afresh.missing_triggers(target regclass DEFAULT NULL::regclass, keys text[] DEFAULT '{}'::text[], capture text DEFAULT 'log'::text) RETURNS TABLE(root regclass, member regclass, trigger_name name, state text, outgrown boolean, create_trigger text, enable_trigger text)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    WITH RECURSIVE watches (root, keys) AS (
-        SELECT missing_triggers.target::oid, missing_triggers.keys
+    WITH RECURSIVE watches (root, keys, capture) AS (
+        SELECT missing_triggers.target::oid, missing_triggers.keys, missing_triggers.capture
         WHERE missing_triggers.target IS NOT NULL
         UNION ALL
-        SELECT DISTINCT r.root::oid, r.root_keys
+        SELECT DISTINCT r.root::oid, r.root_keys, r.root_capture
         FROM afresh.roots AS r
         WHERE missing_triggers.target IS NULL AND r.by_watch
     ),
@@ -112,6 +142,7 @@ CREATE FUNCTION afresh.missing_triggers(target regclass DEFAULT NULL::regclass, 
         SELECT
             t.root,
             w.keys,
+            w.capture,
             c.oid AS relid,
             format('%I.%I', n.nspname, c.relname) AS table_name,
             NOT EXISTS (SELECT FROM above_foreign AS a WHERE a.relid = c.oid) AS sees_rows,
@@ -126,6 +157,7 @@ CREATE FUNCTION afresh.missing_triggers(target regclass DEFAULT NULL::regclass, 
         SELECT
             m.root,
             m.keys,
+            m.capture,
             m.relid,
             m.table_name,
             w.trigger_name,
@@ -133,7 +165,7 @@ CREATE FUNCTION afresh.missing_triggers(target regclass DEFAULT NULL::regclass, 
             w.level,
             w.referencing IS NOT NULL AND m.sees_rows AS sees_rows,
             CASE WHEN w.referencing IS NOT NULL AND m.sees_rows THEN w.referencing ELSE '' END AS referencing,
-            CASE WHEN m.sees_rows THEN 'afresh.watch' ELSE 'afresh.watch without rows' END AS marker,
+            'afresh.' || m.capture || CASE WHEN m.sees_rows THEN '' ELSE ' without rows' END AS marker,
             w.enabled
         FROM members AS m
         INNER JOIN (
@@ -184,6 +216,7 @@ CREATE FUNCTION afresh.missing_triggers(target regclass DEFAULT NULL::regclass, 
     CROSS JOIN LATERAL (
         SELECT
             t.keys = w.keys
+            AND t.capture = w.capture
             AND t.operations = w.operations
             AND t.level = w.level
             AND t.sees_rows = w.sees_rows
@@ -196,10 +229,10 @@ $$;
 
 
 --
--- Name: FUNCTION missing_triggers(target regclass, keys text[]); Type: COMMENT; Schema: afresh; Owner: -
+-- Name: FUNCTION missing_triggers(target regclass, keys text[], capture text); Type: COMMENT; Schema: afresh; Owner: -
 --
 
-COMMENT ON FUNCTION afresh.missing_triggers(target regclass, keys text[]) IS 'The triggers that a watch with these keys wants on this table and its partitions or inheritance children (without arguments: that any watch wants), and that are absent, different or disabled, with the statements that mend it; outgrown where the tree has changed since.';
+COMMENT ON FUNCTION afresh.missing_triggers(target regclass, keys text[], capture text) IS 'The triggers that a watch with these keys wants on this table and its partitions or inheritance children (without arguments: that any watch wants), and that are absent, different or disabled, with the statements that mend it; outgrown where the tree has changed since.';
 
 
 --
@@ -217,6 +250,7 @@ DECLARE
     -- No record: one that no row was assigned to has no fields, and the handler below must not fail.
     tree_root regclass;
     tree_keys text[];
+    tree_capture text;
     reason text;
 BEGIN
     BEGIN
@@ -252,8 +286,8 @@ BEGIN
     END IF;
 
     BEGIN
-        FOR tree_root, tree_keys IN
-            SELECT DISTINCT w.root, w.keys
+        FOR tree_root, tree_keys, tree_capture IN
+            SELECT DISTINCT w.root, w.keys, w.capture
             FROM unnest(touched) AS o (relid)
             CROSS JOIN LATERAL afresh.covering_watch(o.relid) AS w
         LOOP
@@ -261,9 +295,9 @@ BEGIN
             -- its root are just being made one by one.
             IF (
                 SELECT bool_or(m.outgrown) AND NOT bool_or(m.member = tree_root AND m.state = 'absent' AND NOT m.outgrown)
-                FROM afresh.missing_triggers(tree_root, tree_keys) AS m
+                FROM afresh.missing_triggers(tree_root, tree_keys, tree_capture) AS m
             ) THEN
-                PERFORM afresh.watch(tree_root, tree_keys);
+                PERFORM afresh.watch(tree_root, tree_keys, tree_capture);
             END IF;
         END LOOP;
     EXCEPTION WHEN OTHERS THEN
@@ -271,7 +305,7 @@ BEGIN
         RAISE WARNING 'Afresh could not extend a watch to a table that this statement touched: %', reason
             USING HINT = 'The statement itself is carried out. ' || CASE
                 WHEN tree_root IS NULL THEN 'Look at afresh.watched for what is not complete.'
-                ELSE format('Then call: SELECT afresh.watch(%L, %L)', tree_root, tree_keys)
+                ELSE format('Then call: SELECT afresh.watch(%L, %L, %L)', tree_root, tree_keys, tree_capture)
             END;
     END;
 END;
@@ -358,7 +392,7 @@ COMMENT ON FUNCTION afresh.unwatch(target regclass) IS 'Ends what afresh.watch b
 -- Name: watch(regclass, text[], text); Type: FUNCTION; Schema: afresh; Owner: -
 --
 
-CREATE FUNCTION afresh.watch(target regclass, keys text[] DEFAULT '{}'::text[], capture text DEFAULT 'notify'::text) RETURNS text[]
+CREATE FUNCTION afresh.watch(target regclass, keys text[] DEFAULT '{}'::text[], capture text DEFAULT 'log'::text) RETURNS text[]
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET quote_all_identifiers TO 'off'
@@ -374,10 +408,10 @@ DECLARE
     done_something boolean := false;
     nothing_missing boolean;
 BEGIN
-    IF capture IS DISTINCT FROM 'notify' THEN
-        RAISE EXCEPTION 'capture must be ''notify'', not %', coalesce(quote_literal(capture), 'NULL')
+    IF capture IS NULL OR capture NOT IN ('log', 'notify') THEN
+        RAISE EXCEPTION 'capture must be ''log'' or ''notify'', not %', coalesce(quote_literal(capture), 'NULL')
             USING ERRCODE = 'invalid_parameter_value',
-            HINT = 'Leave the argument out.';
+            HINT = 'Leave the argument out: the log is right for almost every table.';
     END IF;
     IF target IS NULL THEN
         RAISE EXCEPTION 'the table to watch must not be NULL'
@@ -517,11 +551,18 @@ BEGIN
         FROM above AS a
         INNER JOIN pg_inherits AS i ON i.inhrelid = a.relid
     )
-    SELECT format('%I.%I', n.nspname, c.relname) AS member, format('%I.%I', rn.nspname, r.relname) AS name, w.keys
+    SELECT
+        format('%I.%I', n.nspname, c.relname) AS member,
+        format('%I.%I', rn.nspname, r.relname) AS name,
+        w.keys,
+        w.capture
     INTO other
     FROM above AS a
     CROSS JOIN LATERAL (
-        SELECT t.keys FROM afresh.triggers AS t WHERE t.target = a.relid AND t.by_watch AND t.keys <> wanted_keys LIMIT 1
+        SELECT t.keys, t.capture
+        FROM afresh.triggers AS t
+        WHERE t.target = a.relid AND t.by_watch AND (t.keys <> wanted_keys OR t.capture <> watch.capture)
+        LIMIT 1
     ) AS w
     INNER JOIN pg_class AS c ON c.oid = a.member
     INNER JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -531,11 +572,11 @@ BEGIN
     ORDER BY a.member, a.relid
     LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'cannot watch % with these keys: % is covered by the watch on %, which has the keys %',
-            relation.name, other.member, other.name, other.keys
+        RAISE EXCEPTION 'cannot watch % like this: % is covered by the watch on %, which has the keys % and the capture %',
+            relation.name, other.member, other.name, other.keys, quote_literal(other.capture)
             USING ERRCODE = 'object_not_in_prerequisite_state',
             HINT = format(
-                'Change the keys there (SELECT afresh.watch(%L, ...)), or end that watch first (SELECT afresh.unwatch(%L)).',
+                'Change it there (SELECT afresh.watch(%L, ...)), or end that watch first (SELECT afresh.unwatch(%L)).',
                 other.name, other.name
             );
     END IF;
@@ -557,7 +598,7 @@ BEGIN
     -- attached between our look and our lock. So look again until nothing is missing.
     LOOP
         nothing_missing := true;
-        FOR step IN SELECT * FROM afresh.missing_triggers(target, wanted_keys) LOOP
+        FOR step IN SELECT * FROM afresh.missing_triggers(target, wanted_keys, capture) LOOP
             IF EXISTS (
                 SELECT
                 FROM pg_trigger AS p
@@ -616,7 +657,9 @@ DECLARE
     most_rows constant bigint := 10000;  -- a statement that touched more has unknown keys
     most_keys constant bigint := 100;  -- so has one with more distinct keys than this
     most_key_bytes constant int := 1000;  -- or with a key that is longer than this
-    most_payload_bytes constant int := 7900;  -- PostgreSQL refuses 8000
+    most_payload_bytes constant int := 7900;  -- PostgreSQL refuses to notify 8000
+    most_log_bytes constant int := 1900;  -- a longer value would be compressed, or moved out of its row
+    told_keys text;
     told_table text;
     payload text;
     touched bigint;
@@ -626,7 +669,10 @@ DECLARE
     new_rows refcursor;
     key_column text;
     category "char";
+    key_value text;
     key_object text;
+    simple_object text;
+    is_simple text;
     found_keys text[];
     key text;
     keys text[];  -- NULL: unknown
@@ -647,17 +693,27 @@ BEGIN
         RETURN NEW;
     END IF;
 
-    IF TG_OP <> 'TRUNCATE' AND TG_NARGS > 0 AND TG_ARGV[0] = 'afresh.watch' THEN
+    IF TG_OP <> 'TRUNCATE' AND TG_NARGS > 0 AND TG_ARGV[0] IN ('afresh.log', 'afresh.notify') THEN
         IF TG_OP = 'INSERT' THEN
             SELECT count(*) INTO touched FROM afresh_new;
-        ELSE
+        ELSIF TG_OP = 'DELETE' THEN
             SELECT count(*) INTO touched FROM afresh_old;
+        ELSE
+            -- With a look at the first row, since most updates have no other, or change it too; two cursors take as
+            -- long as all the rest. It is called ctid since no column of a table can have that name, which would be
+            -- taken for the row's; and is not spelled out as ROW(r.*), which fails on a virtual generated column.
+            SELECT
+                count(*),
+                (SELECT ctid FROM afresh_old AS ctid LIMIT 1) *<> (SELECT ctid FROM afresh_new AS ctid LIMIT 1)
+            INTO touched, differs
+            FROM afresh_old;
         END IF;
         IF touched = 0 THEN
             RETURN NULL;
         END IF;
 
-        IF TG_OP = 'UPDATE' THEN
+        -- NULL: there is no first new row.
+        IF TG_OP = 'UPDATE' AND differs IS FALSE THEN
             -- Did any row change? PostgreSQL puts a row's old version into one transition table and its new version
             -- into the other before it turns to the next row, so that the two are in step, and it is enough to walk
             -- them side by side. A row that is moved to another partition is put into both likewise, unless a
@@ -668,14 +724,16 @@ BEGIN
             --
             -- Neither EXCEPT nor record_send would do: an EXCEPT needs an equality, and record_send an output
             -- function in binary, and a type need not have either. A join would take memory for all the rows, and
-            -- a cached plan made for few rows would be run for many. Most updates leave at the first row.
-            OPEN new_rows NO SCROLL FOR SELECT * FROM afresh_new;
-            FOR old_row IN SELECT * FROM afresh_old LOOP
-                FETCH new_rows INTO new_row;
-                differs := NOT FOUND OR old_row *<> new_row;
-                EXIT WHEN differs;
-            END LOOP;
-            CLOSE new_rows;
+            -- a cached plan made for few rows would be run for many.
+            IF touched > 1 THEN
+                OPEN new_rows NO SCROLL FOR SELECT * FROM afresh_new;
+                FOR old_row IN SELECT * FROM afresh_old LOOP
+                    FETCH new_rows INTO new_row;
+                    differs := NOT FOUND OR old_row *<> new_row;
+                    EXIT WHEN differs;
+                END LOOP;
+                CLOSE new_rows;
+            END IF;
             -- An inheritance child has columns that its parent's transition tables do not show, and a trigger of
             -- its own may have changed them. (Partitions have the same columns.)
             IF NOT differs AND NOT EXISTS (
@@ -693,6 +751,8 @@ BEGIN
             -- call a cast to json if somebody has made one. The stored size is asked first, so that no long value is
             -- fetched and unpacked. (One column at a time: PostgreSQL keeps the plan of a look-up by a whole unique
             -- key, where it would plan a look-up of several columns anew at each call, at six times its cost.)
+            --
+            -- And the same in a form that finds nothing if a value is NULL or too long, for one row.
             FOREACH key_column IN ARRAY TG_ARGV[1:] LOOP
                 SELECT t.typcategory
                 INTO category
@@ -713,6 +773,9 @@ BEGIN
                     key_object := NULL;
                     EXIT;
                 END IF;
+                key_value := format(
+                    CASE WHEN category IN ('B', 'N', 'D') THEN 'r.%I' ELSE 'concat(r.%I)' END, key_column
+                );
                 key_object := concat_ws(
                     $$ || ',' || $$,
                     key_object,
@@ -722,12 +785,31 @@ BEGIN
                         to_json(key_column) || ':null',
                         most_key_bytes,
                         to_json(key_column) || ':',
-                        format(CASE WHEN category IN ('B', 'N', 'D') THEN 'r.%I' ELSE 'concat(r.%I)' END, key_column)
+                        key_value
                     )
+                );
+                simple_object := concat_ws(
+                    $$, ',', $$, simple_object, format('%L, to_json(%s)', to_json(key_column) || ':', key_value)
+                );
+                is_simple := concat_ws(
+                    ' AND ', is_simple, format('pg_column_size(r.%I) <= %s', key_column, most_key_bytes)
                 );
             END LOOP;
 
-            IF key_object IS NOT NULL THEN
+            -- Nothing in this function costs as much as planning such a statement, so the commonest case has the
+            -- simplest ones: one for each table takes half as long as one for both. (A function takes 100 arguments.)
+            IF key_object IS NOT NULL AND touched = 1 AND TG_NARGS <= 16 THEN
+                IF TG_OP <> 'INSERT' THEN
+                    EXECUTE format('SELECT concat(%s) FROM afresh_old AS r WHERE %s', simple_object, is_simple) INTO key;
+                    found_keys := ARRAY[key];
+                END IF;
+                IF TG_OP <> 'DELETE' THEN
+                    EXECUTE format('SELECT concat(%s) FROM afresh_new AS r WHERE %s', simple_object, is_simple) INTO key;
+                    found_keys := found_keys || ARRAY[key];
+                END IF;
+            END IF;
+
+            IF key_object IS NOT NULL AND (found_keys IS NULL OR array_position(found_keys, NULL) > 0) THEN
                 -- Few rows are told apart below, which is the cheaper, and many by the executor.
                 EXECUTE format(
                     CASE WHEN touched > 50 THEN 'SELECT ARRAY(SELECT DISTINCT s.k FROM (' ELSE 'SELECT ARRAY(' END
@@ -739,6 +821,9 @@ BEGIN
                     || CASE WHEN touched > 50 THEN ') AS s LIMIT %2$s + 1)' ELSE ')' END,
                     key_object, most_keys
                 ) INTO found_keys;
+            END IF;
+
+            IF key_object IS NOT NULL THEN
                 keys := '{}';
                 FOREACH key IN ARRAY found_keys LOOP
                     CONTINUE WHEN key = ANY (keys);
@@ -756,10 +841,25 @@ BEGIN
         END IF;
     END IF;
 
+    told_keys := '[{' || array_to_string(keys, '},{') || '}]';
+
+    IF TG_NARGS > 0 AND TG_ARGV[0] IN ('afresh.log', 'afresh.log without rows') THEN
+        INSERT INTO afresh.change_log (target, operation, keys, rows)
+        VALUES (TG_RELID, TG_OP, CASE WHEN octet_length(told_keys) <= most_log_bytes THEN told_keys END, touched);
+        -- The bell is read here and not at the commit: who reads "silent" may commit after the leader has looked for the
+        -- last time before waiting for the bell. It looks at an idle pace too.
+        -- By the function that the view pg_sequences calls too, which saves the planner's and executor's part of a query.
+        -- (Compared as numbers: not every bigint is a timestamp.)
+        IF pg_sequence_last_value('afresh.bell') > date_part('epoch', clock_timestamp()) THEN
+            PERFORM pg_notify('afresh', '');
+        END IF;
+        RETURN NULL;
+    END IF;
+
     told_table := to_json(format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME))::text;
     payload := format(
         '{"v":1,"table":%s,"op":"%s","keys":%s,"rows":%s,"xid":"%s"}',
-        told_table, TG_OP, coalesce('[{' || array_to_string(keys, '},{') || '}]', 'null'), coalesce(touched::text, 'null'), pg_current_xact_id()
+        told_table, TG_OP, coalesce(told_keys, 'null'), coalesce(touched::text, 'null'), pg_current_xact_id()
     );
     IF octet_length(payload) > most_payload_bytes THEN
         payload := format(
@@ -777,7 +877,242 @@ $_$;
 -- Name: FUNCTION notify_event_refresh(); Type: COMMENT; Schema: public; Owner: -
 --
 
-COMMENT ON FUNCTION public.notify_event_refresh() IS 'Trigger function of Afresh: tells the channel "afresh" that a table changed. afresh.watch(table) makes the triggers; AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW by hand works too.';
+COMMENT ON FUNCTION public.notify_event_refresh() IS 'Trigger function of Afresh: writes into afresh.change_log, or tells the channel "afresh", that a table changed. afresh.watch(table) makes the triggers; AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW by hand works too.';
+
+
+--
+-- Name: bell; Type: SEQUENCE; Schema: afresh; Owner: -
+--
+
+CREATE SEQUENCE afresh.bell
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+
+--
+-- Name: SEQUENCE bell; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON SEQUENCE afresh.bell IS 'Until when writers ring, in seconds since 1970; set by the service, read by notify_event_refresh() as last_value.';
+
+
+SET default_tablespace = '';
+
+SET default_table_access_method = heap;
+
+--
+-- Name: change_log; Type: TABLE; Schema: afresh; Owner: -
+--
+
+CREATE TABLE afresh.change_log (
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    id bigint NOT NULL,
+    at timestamp with time zone DEFAULT now() NOT NULL,
+    target regclass NOT NULL,
+    operation text NOT NULL,
+    keys text,
+    rows bigint
+)
+WITH (autovacuum_vacuum_threshold='2000', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_insert_threshold='-1', autovacuum_vacuum_cost_delay='0', autovacuum_analyze_threshold='2147483647', vacuum_truncate=off);
+
+
+--
+-- Name: TABLE change_log; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON TABLE afresh.change_log IS 'Committed changes that the service has not taken yet; empty but for moments while it runs. The command afresh compact folds what has piled up to one row a table.';
+
+
+--
+-- Name: COLUMN change_log.at; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON COLUMN afresh.change_log.at IS 'When the writer''s transaction began.';
+
+
+--
+-- Name: COLUMN change_log.keys; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON COLUMN afresh.change_log.keys IS 'The keys of the rows, as a JSON array of objects; NULL means unknown: all.';
+
+
+--
+-- Name: change_log_id_seq; Type: SEQUENCE; Schema: afresh; Owner: -
+--
+
+ALTER TABLE afresh.change_log ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME afresh.change_log_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+
+--
+-- Name: SEQUENCE change_log_id_seq; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON SEQUENCE afresh.change_log_id_seq IS 'Numbers the rows of afresh.change_log.';
+
+
+--
+-- Name: dirty; Type: TABLE; Schema: afresh; Owner: -
+--
+
+CREATE TABLE afresh.dirty (
+    view_name text NOT NULL,
+    slot integer NOT NULL,
+    generation bigint NOT NULL,
+    tables text[] NOT NULL,
+    keys jsonb,
+    since timestamp with time zone NOT NULL
+)
+WITH (fillfactor='30', autovacuum_vacuum_threshold='200', autovacuum_vacuum_scale_factor='0');
+
+
+--
+-- Name: TABLE dirty; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON TABLE afresh.dirty IS 'Views that lack a change which the service has taken out of afresh.change_log.';
+
+
+--
+-- Name: COLUMN dirty.tables; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON COLUMN afresh.dirty.tables IS 'The tables that changed.';
+
+
+--
+-- Name: COLUMN dirty.keys; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON COLUMN afresh.dirty.keys IS 'The keys of the changes, as a JSON array of objects; NULL means unknown: all.';
+
+
+--
+-- Name: COLUMN dirty.since; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON COLUMN afresh.dirty.since IS 'When the oldest of these changes was heard of.';
+
+
+--
+-- Name: generation; Type: SEQUENCE; Schema: afresh; Owner: -
+--
+
+CREATE SEQUENCE afresh.generation
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+
+--
+-- Name: generation; Type: SEQUENCE OWNED BY; Schema: afresh; Owner: -
+--
+
+ALTER SEQUENCE afresh.generation OWNED BY afresh.dirty.generation;
+
+
+--
+-- Name: SEQUENCE generation; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON SEQUENCE afresh.generation IS 'Numbers the marks in afresh.dirty.';
+
+
+--
+-- Name: invalidation_log; Type: TABLE; Schema: afresh; Owner: -
+--
+
+CREATE TABLE afresh.invalidation_log (
+    id bigint NOT NULL,
+    patterns text[] NOT NULL,
+    tables text[] NOT NULL,
+    views text[] NOT NULL,
+    reason text,
+    at timestamp with time zone NOT NULL,
+    written timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+
+--
+-- Name: TABLE invalidation_log; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON TABLE afresh.invalidation_log IS 'Invalidations in the order of their commits; old ones are trimmed (settings log.max_entries and log.max_age), the newest stays.';
+
+
+--
+-- Name: COLUMN invalidation_log.reason; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON COLUMN afresh.invalidation_log.reason IS 'NULL for an invalidation; for a resync, why: whoever hears one of the patterns drops everything.';
+
+
+--
+-- Name: known; Type: TABLE; Schema: afresh; Owner: -
+--
+
+CREATE TABLE afresh.known (
+    kind text NOT NULL,
+    name text NOT NULL,
+    state text NOT NULL,
+    CONSTRAINT known_kind_check CHECK ((kind = ANY (ARRAY['view'::text, 'table'::text])))
+);
+
+
+--
+-- Name: TABLE known; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON TABLE afresh.known IS 'The views and tables that the service has dealt with, as they were then; what differs is refreshed, or told.';
+
+
+--
+-- Name: lease; Type: TABLE; Schema: afresh; Owner: -
+--
+
+CREATE TABLE afresh.lease (
+    term bigint NOT NULL,
+    holder text NOT NULL,
+    expires timestamp with time zone NOT NULL
+)
+WITH (fillfactor='30', autovacuum_vacuum_threshold='200', autovacuum_vacuum_scale_factor='0');
+
+
+--
+-- Name: TABLE lease; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON TABLE afresh.lease IS 'The instances that led, by term; the newest leads until its lease expires, and renews it each second.';
+
+
+--
+-- Name: log_identity; Type: TABLE; Schema: afresh; Owner: -
+--
+
+CREATE TABLE afresh.log_identity (
+    single boolean DEFAULT true NOT NULL,
+    incarnation uuid DEFAULT gen_random_uuid() NOT NULL,
+    CONSTRAINT log_identity_single_check CHECK (single)
+);
+
+
+--
+-- Name: TABLE log_identity; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON TABLE afresh.log_identity IS 'A part of the epoch. After a restore from a copy of the server''s files: UPDATE afresh.log_identity SET incarnation = DEFAULT.';
 
 
 --
@@ -787,11 +1122,15 @@ COMMENT ON FUNCTION public.notify_event_refresh() IS 'Trigger function of Afresh
 CREATE VIEW afresh.triggers AS
  SELECT (t.tgrelid)::regclass AS target,
     t.tgname AS trigger_name,
-    COALESCE((a.arguments[1] = ANY (ARRAY['afresh.watch'::text, 'afresh.watch without rows'::text])), false) AS by_watch,
+    m.by_watch,
         CASE
-            WHEN (a.arguments[1] = ANY (ARRAY['afresh.watch'::text, 'afresh.watch without rows'::text])) THEN a.arguments[2:]
+            WHEN m.by_watch THEN a.arguments[2:]
             ELSE ARRAY[]::text[]
         END AS keys,
+        CASE
+            WHEN (m.by_watch AND (a.arguments[1] ~~ 'afresh.log%'::text)) THEN 'log'::text
+            ELSE 'notify'::text
+        END AS capture,
         CASE
             WHEN (((t.tgtype)::integer & 1) <> 0) THEN 'row'::text
             ELSE 'statement'::text
@@ -802,10 +1141,11 @@ CREATE VIEW afresh.triggers AS
     ((t.tgqual IS NULL) AND (cardinality((t.tgattr)::smallint[]) = 0) AND (((t.tgtype)::integer & 66) = 0)) AS unconditional,
     ((t.tgoldtable IS NOT NULL) OR (t.tgnewtable IS NOT NULL)) AS sees_rows,
     t.tgenabled AS enabled
-   FROM (pg_trigger t
+   FROM ((pg_trigger t
      CROSS JOIN LATERAL ( SELECT array_agg(convert_from(decode(p.part, 'hex'::text), getdatabaseencoding()) ORDER BY p.n) AS arguments
            FROM unnest(string_to_array(regexp_replace(encode(t.tgargs, 'hex'::text), '(..)'::text, '\1 '::text, 'g'::text), '00 '::text)) WITH ORDINALITY p(part, n)
           WHERE (p.n <= t.tgnargs)) a)
+     CROSS JOIN LATERAL ( SELECT COALESCE((a.arguments[1] = ANY (ARRAY['afresh.log'::text, 'afresh.log without rows'::text, 'afresh.notify'::text, 'afresh.notify without rows'::text])), false) AS by_watch) m)
   WHERE (t.tgfoid = ('public.notify_event_refresh()'::regprocedure)::oid);
 
 
@@ -825,6 +1165,7 @@ CREATE VIEW afresh.roots AS
          SELECT DISTINCT ON (t.target) t.target,
             t.by_watch,
             t.keys,
+            t.capture,
             t.level
            FROM afresh.triggers t
           ORDER BY t.target, t.by_watch DESC, t.level DESC, t.trigger_name
@@ -832,6 +1173,7 @@ CREATE VIEW afresh.roots AS
          SELECT t.target,
             t.by_watch,
             t.keys,
+            t.capture,
             t.level,
             (t.target)::oid AS ancestor,
             0 AS distance
@@ -840,6 +1182,7 @@ CREATE VIEW afresh.roots AS
          SELECT l_1.target,
             l_1.by_watch,
             l_1.keys,
+            l_1.capture,
             l_1.level,
             i.inhparent,
             (l_1.distance + 1)
@@ -849,9 +1192,11 @@ CREATE VIEW afresh.roots AS
  SELECT DISTINCT ON (l.target) l.target,
     l.by_watch,
     l.keys,
+    l.capture,
     l.level,
     r.target AS root,
-    r.keys AS root_keys
+    r.keys AS root_keys,
+    r.capture AS root_capture
    FROM (lineage l
      JOIN told r ON ((((r.target)::oid = l.ancestor) AND (r.by_watch = l.by_watch))))
   ORDER BY l.target, l.distance DESC, l.ancestor;
@@ -894,7 +1239,12 @@ CREATE VIEW afresh.watched AS
  SELECT format('%I.%I'::text, n.nspname, c.relname) AS table_name,
     r.target,
     r.keys,
-    'notify'::text AS capture,
+        CASE
+            WHEN (EXISTS ( SELECT
+               FROM afresh.triggers t
+              WHERE (((t.target)::oid = (r.target)::oid) AND ((t.capture = 'notify'::text) OR (t.level = 'row'::text))))) THEN 'notify'::text
+            ELSE 'log'::text
+        END AS capture,
     r.level,
     r.root,
     (i.root IS NULL) AS complete
@@ -936,7 +1286,7 @@ COMMENT ON COLUMN afresh.watched.keys IS 'The columns whose values go into the m
 -- Name: COLUMN watched.capture; Type: COMMENT; Schema: afresh; Owner: -
 --
 
-COMMENT ON COLUMN afresh.watched.capture IS 'How a change is captured: notify (the message itself carries it).';
+COMMENT ON COLUMN afresh.watched.capture IS 'How a change is captured: log (a row in afresh.change_log, which outlives everything) or notify (the message itself carries it; what nobody hears is lost, and made good by refreshing all).';
 
 
 --
@@ -957,7 +1307,62 @@ COMMENT ON COLUMN afresh.watched.root IS 'The topmost table of its partition or 
 -- Name: COLUMN watched.complete; Type: COMMENT; Schema: afresh; Owner: -
 --
 
-COMMENT ON COLUMN afresh.watched.complete IS 'Whether every table of the root''s tree has all its triggers, and they are enabled; if not, call afresh.watch(root, keys) again. For triggers made by hand: whether INSERT, UPDATE and DELETE of every table of the tree are told (TRUNCATE takes a statement trigger).';
+COMMENT ON COLUMN afresh.watched.complete IS 'Whether every table of the root''s tree has all its triggers, and they are enabled; if not, call afresh.watch again with the same arguments. For triggers made by hand: whether INSERT, UPDATE and DELETE of every table of the tree are told (TRUNCATE takes a statement trigger).';
+
+
+--
+-- Name: dirty generation; Type: DEFAULT; Schema: afresh; Owner: -
+--
+
+ALTER TABLE ONLY afresh.dirty ALTER COLUMN generation SET DEFAULT nextval('afresh.generation'::regclass);
+
+
+--
+-- Name: change_log change_log_pkey; Type: CONSTRAINT; Schema: afresh; Owner: -
+--
+
+ALTER TABLE ONLY afresh.change_log
+    ADD CONSTRAINT change_log_pkey PRIMARY KEY (xid, id);
+
+
+--
+-- Name: dirty dirty_pkey; Type: CONSTRAINT; Schema: afresh; Owner: -
+--
+
+ALTER TABLE ONLY afresh.dirty
+    ADD CONSTRAINT dirty_pkey PRIMARY KEY (view_name, slot);
+
+
+--
+-- Name: invalidation_log invalidation_log_pkey; Type: CONSTRAINT; Schema: afresh; Owner: -
+--
+
+ALTER TABLE ONLY afresh.invalidation_log
+    ADD CONSTRAINT invalidation_log_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: known known_pkey; Type: CONSTRAINT; Schema: afresh; Owner: -
+--
+
+ALTER TABLE ONLY afresh.known
+    ADD CONSTRAINT known_pkey PRIMARY KEY (kind, name);
+
+
+--
+-- Name: lease lease_pkey; Type: CONSTRAINT; Schema: afresh; Owner: -
+--
+
+ALTER TABLE ONLY afresh.lease
+    ADD CONSTRAINT lease_pkey PRIMARY KEY (term);
+
+
+--
+-- Name: log_identity log_identity_pkey; Type: CONSTRAINT; Schema: afresh; Owner: -
+--
+
+ALTER TABLE ONLY afresh.log_identity
+    ADD CONSTRAINT log_identity_pkey PRIMARY KEY (single);
 
 
 --
@@ -965,6 +1370,48 @@ COMMENT ON COLUMN afresh.watched.complete IS 'Whether every table of the root''s
 --
 
 GRANT USAGE ON SCHEMA afresh TO PUBLIC;
+
+
+--
+-- Name: FUNCTION append_invalidation(patterns text[], tables text[], views text[], reason text, at timestamp with time zone); Type: ACL; Schema: afresh; Owner: -
+--
+
+REVOKE ALL ON FUNCTION afresh.append_invalidation(patterns text[], tables text[], views text[], reason text, at timestamp with time zone) FROM PUBLIC;
+
+
+--
+-- Name: SEQUENCE bell; Type: ACL; Schema: afresh; Owner: -
+--
+
+GRANT SELECT ON SEQUENCE afresh.bell TO PUBLIC;
+
+
+--
+-- Name: COLUMN change_log.target; Type: ACL; Schema: afresh; Owner: -
+--
+
+GRANT INSERT(target) ON TABLE afresh.change_log TO PUBLIC;
+
+
+--
+-- Name: COLUMN change_log.operation; Type: ACL; Schema: afresh; Owner: -
+--
+
+GRANT INSERT(operation) ON TABLE afresh.change_log TO PUBLIC;
+
+
+--
+-- Name: COLUMN change_log.keys; Type: ACL; Schema: afresh; Owner: -
+--
+
+GRANT INSERT(keys) ON TABLE afresh.change_log TO PUBLIC;
+
+
+--
+-- Name: COLUMN change_log.rows; Type: ACL; Schema: afresh; Owner: -
+--
+
+GRANT INSERT(rows) ON TABLE afresh.change_log TO PUBLIC;
 
 
 --

@@ -144,6 +144,7 @@ async def test_watch_and_unwatch_tell_the_service_without_the_event_trigger(
 # -- watching what comes into a watched tree --------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("each_capture")
 async def test_new_partition_is_watched_in_the_transaction_that_makes_it(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute(TREE)
     await ear.raw()
@@ -169,12 +170,19 @@ async def test_attached_partition_is_watched_with_all_that_is_below_it(db: async
     }
 
 
-async def test_attached_partition_takes_the_keys_of_its_parent(db: asyncpg.Connection) -> None:
-    await db.execute(
-        TREE + "CREATE TABLE visit_west (id int, region text); SELECT afresh.watch('visit_west', '{region}')"
-    )
+@pytest.mark.parametrize(("parents", "own"), [("log", "notify"), ("notify", "log")])
+async def test_attached_partition_takes_the_keys_and_the_capture_of_its_parent(
+    db: asyncpg.Connection, parents: str, own: str
+) -> None:
+    await db.execute(TREE + "CREATE TABLE visit_west (id int, region text)")
+    await db.execute("SELECT afresh.watch('visit', '{id}', $1)", parents)
+    await db.execute("SELECT afresh.watch('visit_west', '{region}', $1)", own)
     await db.execute("ALTER TABLE visit ATTACH PARTITION visit_west FOR VALUES IN ('west')")
-    assert await db.fetchval("SELECT keys FROM afresh.watched WHERE table_name = 'public.visit_west'") == ["id"]
+    await db.execute("CREATE TABLE visit_south PARTITION OF visit FOR VALUES IN ('south')")
+    listed = await db.fetch("SELECT table_name, keys, capture, complete FROM afresh.watched ORDER BY table_name")
+    assert [tuple(row) for row in listed] == [
+        (f"public.visit{part}", ["id"], parents, True) for part in ("", "_east", "_south", "_west")
+    ]
 
 
 async def test_new_inheritance_children_are_watched(db: asyncpg.Connection) -> None:
@@ -251,7 +259,7 @@ async def test_ddl_goes_on_where_the_watch_cannot_be_extended(db: asyncpg.Connec
         "Afresh could not extend a watch to a table that this statement touched: "
         "cannot watch public.visit_west: it has a trigger afresh_update that Afresh has not made"
     )
-    assert hint == "The statement itself is carried out. Then call: SELECT afresh.watch('public.visit', '{id}')"
+    assert hint == "The statement itself is carried out. Then call: SELECT afresh.watch('public.visit', '{id}', 'log')"
     assert await ear.catalogue_changes() == 1
     assert await coverage(db) == {"public.visit": False, "public.visit_east": False}
     assert await db.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'visit'::regclass") == 2
@@ -269,7 +277,7 @@ async def test_ddl_goes_on_in_the_hands_of_somebody_without_rights_on_the_engine
             CREATE ROLE afresh_test_owner;
             CREATE SCHEMA owned AUTHORIZATION afresh_test_owner;
             CREATE TABLE owned.visit (id int, region text) PARTITION BY LIST (region);
-            SELECT afresh.watch('owned.visit', '{id}');
+            SELECT afresh.watch('owned.visit', '{id}', capture => 'notify');
             ALTER TABLE owned.visit OWNER TO afresh_test_owner;
             SET LOCAL ROLE afresh_test_owner;
         """)

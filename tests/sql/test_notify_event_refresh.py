@@ -23,7 +23,13 @@ BY_HAND = """
 
 WATCHED = "SELECT afresh.watch('nps_responses', '{client_name}')"
 
+NOTIFIED = "SELECT afresh.watch('nps_responses', '{client_name}', capture => 'notify')"
+
+every_way = pytest.mark.parametrize("setup", [BY_HAND, WATCHED, NOTIFIED], ids=["row", "log", "notify"])
+
 NAME = "public.nps_responses"
+
+both = pytest.mark.usefixtures("each_capture")
 
 
 def clients(*numbers: int) -> list[dict[str, str]]:
@@ -37,6 +43,7 @@ def unordered(keys: Sequence[Mapping[str, Any]]) -> list[tuple[tuple[str, Any], 
 # -- the message ------------------------------------------------------------------------------------------------------
 
 
+@both
 async def test_message_reads_as_promised(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute(RESPONSES + WATCHED)
     await ear.raw()
@@ -64,6 +71,7 @@ async def test_row_level_message_reads_as_promised(db: asyncpg.Connection, ear: 
 # -- statements -------------------------------------------------------------------------------------------------------
 
 
+@both
 async def test_insert_update_delete_and_truncate_are_told_with_keys(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute(RESPONSES + WATCHED)
     await db.execute("INSERT INTO nps_responses VALUES (10, 'new', 1), (11, NULL, 2)")
@@ -88,6 +96,7 @@ async def test_row_level_trigger_as_documented_tells_insert_update_and_delete(
     assert await ear.changes() == [(NAME, operation, None, None) for operation in ("INSERT", "UPDATE", "DELETE")]
 
 
+@both
 async def test_copy_is_one_message(dsn: str, db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute(RESPONSES + WATCHED)
     await db.copy_records_to_table("nps_responses", records=[(n, f"client {n % 2}", 1) for n in range(100, 200)])
@@ -96,6 +105,7 @@ async def test_copy_is_one_message(dsn: str, db: asyncpg.Connection, ear: Hearin
     assert unordered(keys) == unordered(clients(0, 1))
 
 
+@both
 async def test_merge_tells_each_thing_it_did(db: asyncpg.Connection, ear: Hearing) -> None:
     if db.get_server_version().major < 15:
         pytest.skip("MERGE came with PostgreSQL 15")
@@ -114,6 +124,7 @@ async def test_merge_tells_each_thing_it_did(db: asyncpg.Connection, ear: Hearin
     ]
 
 
+@both
 async def test_upsert_tells_what_it_inserted_and_what_it_updated(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute(RESPONSES + WATCHED)
     upsert = """
@@ -131,6 +142,7 @@ async def test_upsert_tells_what_it_inserted_and_what_it_updated(db: asyncpg.Con
     assert await ear.changes() == []
 
 
+@both
 async def test_statement_that_touches_no_row_says_nothing(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute(RESPONSES + WATCHED)
     await db.execute("INSERT INTO nps_responses SELECT 1, 'x', 1 WHERE false")
@@ -139,6 +151,7 @@ async def test_statement_that_touches_no_row_says_nothing(db: asyncpg.Connection
     assert await ear.changes() == []
 
 
+@both
 async def test_writable_with_clause_tells_each_table(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute(RESPONSES + WATCHED)
     await db.execute("CREATE TABLE archive (LIKE nps_responses); SELECT afresh.watch('archive')")
@@ -151,6 +164,7 @@ async def test_writable_with_clause_tells_each_table(db: asyncpg.Connection, ear
     ]
 
 
+@both
 async def test_foreign_key_cascade_is_told(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute("""
         CREATE TABLE client (name text PRIMARY KEY);
@@ -170,7 +184,7 @@ async def test_foreign_key_cascade_is_told(db: asyncpg.Connection, ear: Hearing)
 # -- transactions -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("setup", [BY_HAND, WATCHED], ids=["row", "statement"])
+@every_way
 async def test_rolled_back_transaction_says_nothing(db: asyncpg.Connection, ear: Hearing, setup: str) -> None:
     await db.execute(RESPONSES + setup)
     await ear.raw()
@@ -178,6 +192,7 @@ async def test_rolled_back_transaction_says_nothing(db: asyncpg.Connection, ear:
     assert await ear.raw() == []
 
 
+@both
 async def test_nothing_is_said_before_the_commit(dsn: str, db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute(RESPONSES + WATCHED)
     async with db.transaction():
@@ -186,7 +201,7 @@ async def test_nothing_is_said_before_the_commit(dsn: str, db: asyncpg.Connectio
     assert await ear.changes() == [(NAME, "UPDATE", clients(1), 1)]
 
 
-@pytest.mark.parametrize("setup", [BY_HAND, WATCHED], ids=["row", "statement"])
+@every_way
 async def test_rolled_back_savepoint_says_only_what_survives(db: asyncpg.Connection, ear: Hearing, setup: str) -> None:
     await db.execute(RESPONSES + setup)
     await db.execute("""
@@ -201,8 +216,10 @@ async def test_rolled_back_savepoint_says_only_what_survives(db: asyncpg.Connect
     assert [operation for _, operation, _, _ in await ear.changes()] == ["INSERT", "UPDATE"]
 
 
-@pytest.mark.parametrize("setup", [BY_HAND, WATCHED], ids=["row", "statement"])
-async def test_released_savepoints_fold_into_one_message(db: asyncpg.Connection, ear: Hearing, setup: str) -> None:
+@pytest.mark.parametrize(("setup", "told"), [(BY_HAND, 1), (NOTIFIED, 1), (WATCHED, 4)], ids=["row", "notify", "log"])
+async def test_released_savepoints_fold_into_one_notification(
+    db: asyncpg.Connection, ear: Hearing, setup: str, told: int
+) -> None:
     await db.execute(RESPONSES + setup)
     await db.execute("""
         BEGIN;
@@ -216,7 +233,7 @@ async def test_released_savepoints_fold_into_one_message(db: asyncpg.Connection,
         UPDATE nps_responses SET score = score + 1 WHERE id = 1;
         COMMIT;
     """)
-    assert len(await ear.changes()) == 1
+    assert len(await ear.changes()) == told
 
 
 async def test_prepared_transaction_is_refused_by_postgres_and_says_nothing(
@@ -227,7 +244,7 @@ async def test_prepared_transaction_is_refused_by_postgres_and_says_nothing(
     """
     if await db.fetchval("SELECT current_setting('max_prepared_transactions')::int = 0"):
         pytest.skip("max_prepared_transactions is 0 on this server")
-    await db.execute(RESPONSES + WATCHED)
+    await db.execute(RESPONSES + NOTIFIED)
     with pytest.raises(asyncpg.FeatureNotSupportedError, match="NOTIFY"):
         await db.execute("BEGIN; UPDATE nps_responses SET score = 1; PREPARE TRANSACTION 'afresh_test'")
     await db.execute("BEGIN; UPDATE nps_responses SET score = 0; PREPARE TRANSACTION 'afresh_test'")
@@ -238,6 +255,7 @@ async def test_prepared_transaction_is_refused_by_postgres_and_says_nothing(
 # -- many rows --------------------------------------------------------------------------------------------------------
 
 
+@both
 async def test_statement_touching_100000_rows_is_one_message(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute(RESPONSES + WATCHED)
     await db.execute("INSERT INTO nps_responses SELECT n, 'client ' || n, 0 FROM generate_series(101, 100100) AS n")
@@ -256,6 +274,7 @@ async def test_row_level_trigger_on_100000_rows_is_one_message(db: asyncpg.Conne
     assert await ear.changes() == [(NAME, operation, None, None) for operation in ("INSERT", "UPDATE", "DELETE")]
 
 
+@both
 async def test_last_of_many_rows_that_changes_is_noticed(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute(RESPONSES + WATCHED)
     await db.execute("INSERT INTO nps_responses SELECT n, 'x', 0 FROM generate_series(101, 5100) AS n")
@@ -267,7 +286,7 @@ async def test_last_of_many_rows_that_changes_is_noticed(db: asyncpg.Connection,
 # -- an update that changes nothing -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("setup", [BY_HAND, WATCHED], ids=["row", "statement"])
+@every_way
 async def test_update_that_changes_nothing_says_nothing(db: asyncpg.Connection, ear: Hearing, setup: str) -> None:
     await db.execute(RESPONSES + setup)
     await ear.raw()
@@ -276,7 +295,7 @@ async def test_update_that_changes_nothing_says_nothing(db: asyncpg.Connection, 
     assert await ear.raw() == []
 
 
-@pytest.mark.parametrize("setup", [BY_HAND, WATCHED], ids=["row", "statement"])
+@every_way
 async def test_one_changed_row_of_many_is_told(db: asyncpg.Connection, ear: Hearing, setup: str) -> None:
     await db.execute(RESPONSES + setup)
     for changed in (1, 5, 9):
@@ -357,6 +376,7 @@ async def test_what_a_before_trigger_stores_is_what_counts(db: asyncpg.Connectio
 # -- keys -------------------------------------------------------------------------------------------------------------
 
 
+@both
 async def test_key_values_of_every_permitted_type_are_json(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute("""
         CREATE TYPE mood AS ENUM ('so "so"', 'fine');
@@ -401,6 +421,7 @@ async def test_key_values_of_every_permitted_type_are_json(db: asyncpg.Connectio
     assert {name: value for name, value in keys[1].items() if value is not None} == {"h": "NaN", "k": "infinity"}
 
 
+@both
 async def test_up_to_100_keys_are_told_and_no_more(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute("CREATE TABLE t (id int, n int DEFAULT 0); SELECT afresh.watch('t', '{id}')")
     insert = "INSERT INTO t SELECT i % $1 FROM generate_series(1, $2::int) AS i"
@@ -415,6 +436,7 @@ async def test_up_to_100_keys_are_told_and_no_more(db: asyncpg.Connection, ear: 
             assert keys is None
 
 
+@both
 async def test_keys_of_more_than_10000_rows_are_unknown(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute("CREATE TABLE t (id int); SELECT afresh.watch('t', '{id}')")
     await db.execute("INSERT INTO t SELECT 7 FROM generate_series(1, 10000)")
@@ -422,18 +444,35 @@ async def test_keys_of_more_than_10000_rows_are_unknown(db: asyncpg.Connection, 
     assert [(keys, rows) for _, _, keys, rows in await ear.changes()] == [([{"id": 7}], 10_000), (None, 10_001)]
 
 
-async def test_message_too_long_for_its_keys_goes_without_them(db: asyncpg.Connection, ear: Hearing) -> None:
-    await db.execute("CREATE TABLE t (v text); SELECT afresh.watch('t', '{v}')")
+async def test_notification_too_long_for_its_keys_goes_without_them(db: asyncpg.Connection, ear: Hearing) -> None:
+    await db.execute("CREATE TABLE t (v text); SELECT afresh.watch('t', '{v}', capture => 'notify')")
     sizes = []
     for length in range(60, 81):
         await db.execute("INSERT INTO t SELECT lpad(i::text, $1, '€') FROM generate_series(1, 90) AS i", length // 3)
         await db.execute("INSERT INTO t SELECT lpad(i::text, $1, 'e') FROM generate_series(1, 90) AS i", length)
         sizes += [
-            (len(payload.encode()), '"keys":null' in payload) for payload in await ear.raw() if "INSERT" in payload
+            (len(payload.encode()), '"keys":null' in payload)
+            for payload in await ear.notifications()
+            if "INSERT" in payload
         ]
     assert all(size <= 7900 for size, _ in sizes)
     assert {unknown for _, unknown in sizes} == {True, False}, "the lengths tried must lie on both sides of the limit"
     assert max(size for size, _ in sizes) > 7700
+
+
+async def test_keys_too_long_for_the_log_are_unknown(db: asyncpg.Connection) -> None:
+    """A longer value would be compressed or moved out of its row, at the writer's cost."""
+    await db.execute("CREATE TABLE t (v text); SELECT afresh.watch('t', '{v}')")
+    for length in range(193, 213):
+        await db.execute("INSERT INTO t SELECT lpad(i::text, $1, '€') FROM generate_series(1, 9) AS i", length // 3)
+        await db.execute("INSERT INTO t SELECT lpad(i::text, $1, 'e') FROM generate_series(1, 9) AS i", length)
+    sizes = [row["size"] for row in await db.fetch("SELECT octet_length(keys) AS size FROM afresh.change_log")]
+    assert len(sizes) == 40
+    assert None in sizes, "the lengths tried must lie on both sides of the limit"
+    known = [size for size in sizes if size is not None]
+    assert max(known) <= 1900
+    assert max(known) > 1850
+    assert await db.fetchval("SELECT pg_relation_size(reltoastrelid) FROM pg_class WHERE relname = 'change_log'") == 0
 
 
 @pytest.mark.parametrize(
@@ -447,6 +486,7 @@ async def test_message_too_long_for_its_keys_goes_without_them(db: asyncpg.Conne
     ],
     ids=["just too long", "long and compressible", "multi-byte", "escapes", "toasted"],
 )
+@both
 async def test_key_too_large_leaves_the_keys_unknown(db: asyncpg.Connection, ear: Hearing, value: str) -> None:
     await db.execute("CREATE TABLE t (v text); SELECT afresh.watch('t', '{v}')")
     await ear.raw()
@@ -456,11 +496,38 @@ async def test_key_too_large_leaves_the_keys_unknown(db: asyncpg.Connection, ear
     assert await ear.changes() == [("public.t", "DELETE", [{"v": "small"}], 1)]
 
 
+@pytest.mark.parametrize("columns", [15, 16, 60])
+async def test_key_of_many_columns_is_told(db: asyncpg.Connection, ear: Hearing, columns: int) -> None:
+    """More than a function takes arguments, with and without a NULL among the values."""
+    names = [f"c{number}" for number in range(columns)]
+    await db.execute(f"CREATE TABLE t ({', '.join(f'{name} int DEFAULT 1' for name in names)})")
+    await db.execute("SELECT afresh.watch('t', $1, 'notify')", names)
+    await db.execute("INSERT INTO t DEFAULT VALUES")
+    await db.execute("UPDATE t SET c0 = NULL")
+    key = dict.fromkeys(names, 1)
+    assert await ear.changes() == [
+        ("public.t", "INSERT", [key], 1),
+        ("public.t", "UPDATE", [key, key | {"c0": None}], 1),
+    ]
+
+
+async def test_names_of_columns_do_not_meet_the_names_in_the_function(db: asyncpg.Connection, ear: Hearing) -> None:
+    names = ["o", "n", "r", "s", "k", "key", "keys", "touched", "differs", "category", "found_keys", "afresh_old"]
+    await db.execute(f"CREATE TABLE t ({', '.join(f'{name} int DEFAULT 1' for name in names)})")
+    await db.execute("SELECT afresh.watch('t', $1, 'notify')", names)
+    await db.execute("INSERT INTO t DEFAULT VALUES")
+    await db.execute("UPDATE t SET o = o")
+    await db.execute("UPDATE t SET n = 2")
+    await db.execute("DELETE FROM t")
+    assert [operation for _, operation, _, _ in await ear.changes()] == ["INSERT", "UPDATE", "DELETE"]
+
+
 async def test_number_with_a_long_text_leaves_the_keys_unknown(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute("CREATE TABLE t (v numeric); SELECT afresh.watch('t', '{v}'); INSERT INTO t VALUES (1e100000)")
     assert await ear.changes() == [("public.t", "INSERT", None, 1)]
 
 
+@both
 async def test_numbers_that_are_equal_but_read_differently_are_two_keys(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute("CREATE TABLE t (v numeric); SELECT afresh.watch('t', '{v}'); INSERT INTO t VALUES (1.5), (1.50)")
     assert '"keys":[{"v":1.5},{"v":1.50}]' in (await ear.raw())[-1]
@@ -475,6 +542,7 @@ async def test_numbers_that_are_equal_but_read_differently_are_two_keys(db: asyn
         "ALTER TABLE nps_responses ALTER client_name TYPE timestamptz USING now()",
     ],
 )
+@both
 async def test_key_column_that_went_away_leaves_the_keys_unknown(
     db: asyncpg.Connection, ear: Hearing, alteration: str
 ) -> None:
@@ -495,6 +563,7 @@ async def test_key_column_that_went_away_leaves_the_keys_unknown(
     ]
 
 
+@both
 async def test_plans_of_a_session_survive_changes_to_the_table(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute(RESPONSES + WATCHED)
     await db.execute("ALTER TABLE nps_responses ADD first_dropped int")
@@ -531,6 +600,7 @@ async def test_cast_to_json_made_by_a_user_is_not_called(db: asyncpg.Connection,
 # -- names ------------------------------------------------------------------------------------------------------------
 
 
+@both
 async def test_peculiar_names_are_quoted_as_sql_quotes_them(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute("""
         CREATE SCHEMA "Odd.Schema";
@@ -560,6 +630,7 @@ async def test_row_level_trigger_on_a_mixed_case_table_in_another_schema(db: asy
 
 
 @pytest.mark.parametrize("letter", ["n", '"', "ü", "\x01"], ids=["plain", "quotes", "multi-byte", "control"])
+@both
 async def test_longest_names_fit(db: asyncpg.Connection, ear: Hearing, letter: str) -> None:
     name = letter * (63 // len(letter.encode()))
     quoted = '"' + name.replace('"', '""') + '"'
@@ -570,6 +641,7 @@ async def test_longest_names_fit(db: asyncpg.Connection, ear: Hearing, letter: s
     assert await ear.changes() == [(f"{spelled}.{spelled}", "INSERT", [{name: "v"}], 1)]
 
 
+@both
 async def test_settings_of_the_writers_session_change_nothing(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute(RESPONSES + WATCHED)
     await db.execute("""
@@ -649,6 +721,7 @@ PARTITIONED = """
 """
 
 
+@both
 async def test_writes_through_the_parent_and_straight_to_a_partition(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute(PARTITIONED)
     await db.execute("INSERT INTO visit VALUES (4, 'east'), (5, 'west')")
@@ -665,6 +738,7 @@ async def test_writes_through_the_parent_and_straight_to_a_partition(db: asyncpg
     ]
 
 
+@both
 async def test_update_that_changes_nothing_in_any_partition_says_nothing(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute(PARTITIONED)
     await ear.raw()
@@ -675,6 +749,7 @@ async def test_update_that_changes_nothing_in_any_partition_says_nothing(db: asy
     assert [rows for _, _, _, rows in await ear.changes()] == [3]
 
 
+@both
 async def test_row_that_moves_to_another_partition_is_an_update(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute(PARTITIONED)
     await db.execute("UPDATE visit SET region = 'west' WHERE id = 1")
@@ -703,6 +778,7 @@ async def test_row_that_is_thrown_away_while_it_moves_is_a_change(db: asyncpg.Co
     assert await ear.changes() == [("public.visit", "UPDATE", [{"id": 1}], 1)]
 
 
+@both
 async def test_truncate_of_a_parent_names_every_member(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute(PARTITIONED)
     await db.execute("TRUNCATE visit")
@@ -741,6 +817,7 @@ INHERITED = """
 """
 
 
+@both
 async def test_writes_to_inheritance_parents_and_children(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute(INHERITED)
     await db.execute("UPDATE person SET name = name || '!'")
@@ -756,6 +833,7 @@ async def test_writes_to_inheritance_parents_and_children(db: asyncpg.Connection
     ]
 
 
+@both
 async def test_change_to_a_column_that_only_the_child_has_is_told(db: asyncpg.Connection, ear: Hearing) -> None:
     """A statement on the parent changes it through a trigger of the child; the parent's transition tables hide it."""
     await db.execute(INHERITED)
@@ -771,8 +849,10 @@ async def test_change_to_a_column_that_only_the_child_has_is_told(db: asyncpg.Co
 # -- writers and triggers of every kind -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("setup", [BY_HAND, WATCHED], ids=["row", "statement"])
-async def test_writer_needs_no_privilege_on_anything_of_ours(db: asyncpg.Connection, ear: Hearing, setup: str) -> None:
+@pytest.mark.parametrize("setup", [BY_HAND, NOTIFIED], ids=["row", "statement"])
+async def test_writer_who_notifies_needs_no_privilege_on_anything_of_ours(
+    db: asyncpg.Connection, ear: Hearing, setup: str
+) -> None:
     await db.execute(RESPONSES + setup)
     await ear.raw()
     async with db.transaction():
@@ -792,6 +872,7 @@ async def test_writer_needs_no_privilege_on_anything_of_ours(db: asyncpg.Connect
     assert [operation for _, operation, _, _ in await ear.changes()] == ["UPDATE", "INSERT", "DELETE"]
 
 
+@both
 async def test_writes_of_a_replica_role_are_told(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute(RESPONSES + WATCHED)
     await ear.raw()

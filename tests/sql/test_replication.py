@@ -59,12 +59,18 @@ async def subscribed(
 
 
 async def test_changes_that_a_subscription_applies_are_told(
-    server: ServerUnderTest, db: asyncpg.Connection, ear: Hearing
+    server: ServerUnderTest, db: asyncpg.Connection, each_capture: str, ear: Hearing
 ) -> None:
     await db.execute(SOURCE)
     async with subscribed(server, db, tables="t, visit") as source:
         await db.execute("SELECT afresh.watch('t', '{id}'), afresh.watch('visit', '{id}')")
         assert await db.fetchval("SELECT bool_and(complete) FROM afresh.watched")
+        captures = await db.fetch("SELECT table_name, capture FROM afresh.watched ORDER BY table_name")
+        assert [tuple(row) for row in captures] == [
+            ("public.t", "notify"),
+            ("public.visit", each_capture),
+            ("public.visit_east", "notify"),
+        ]
         await ear.raw()
 
         await source.execute("INSERT INTO t VALUES (1, 1), (2, 2)")

@@ -65,11 +65,12 @@ async def refused(error: type[asyncpg.PostgresError], message: str, hint: str) -
 # -- watch ------------------------------------------------------------------------------------------------------------
 
 
-async def test_watch_makes_four_triggers_that_always_fire(db: asyncpg.Connection) -> None:
+@pytest.mark.parametrize(("argument", "capture"), [("", "log"), (", 'log'", "log"), (", 'notify'", "notify")])
+async def test_watch_makes_four_triggers_that_always_fire(db: asyncpg.Connection, argument: str, capture: str) -> None:
     await db.execute("CREATE TABLE t (id int, name text)")
-    assert await db.fetchval("SELECT afresh.watch('t', '{name,id}')") == ["public.t"]
+    assert await db.fetchval(f"SELECT afresh.watch('t', '{{name,id}}'{argument})") == ["public.t"]
     made = await triggers(db, "t")
-    function = "EXECUTE FUNCTION notify_event_refresh('afresh.watch', 'name', 'id')"
+    function = f"EXECUTE FUNCTION notify_event_refresh('afresh.{capture}', 'name', 'id')"
     assert made == {
         "afresh_delete": "A CREATE TRIGGER afresh_delete AFTER DELETE ON public.t "
         f"REFERENCING OLD TABLE AS afresh_old FOR EACH STATEMENT {function}",
@@ -84,7 +85,7 @@ async def test_watch_makes_four_triggers_that_always_fire(db: asyncpg.Connection
             "table_name": "public.t",
             "target": "t",
             "keys": ["name", "id"],
-            "capture": "notify",
+            "capture": capture,
             "level": "statement",
             "root": "t",
             "complete": True,
@@ -113,6 +114,24 @@ async def test_watch_with_other_keys_changes_them(db: asyncpg.Connection, ear: H
     await db.execute("SELECT afresh.watch('t'); INSERT INTO t VALUES (1, 'n')")
     assert (await watched(db))["public.t"]["keys"] == []
     assert [keys for _, _, keys, _ in await ear.changes()] == [[{"name": "n"}], None]
+
+
+@pytest.mark.parametrize(("before", "after"), [("log", "notify"), ("notify", "log")])
+async def test_watch_with_another_capture_changes_it_in_the_whole_tree(
+    db: asyncpg.Connection, ear: Hearing, before: str, after: str
+) -> None:
+    told = {"log": ear.logged, "notify": ear.notifications}
+    await db.execute(TREE)
+    for capture, other in ((before, after), (after, before)):
+        await db.execute("SELECT afresh.watch('visit', '{id}', $1)", capture)
+        assert {row["capture"] for row in (await watched(db)).values()} == {capture}
+        assert all(row["complete"] for row in (await watched(db)).values())
+        await ear.raw()
+        await db.execute("INSERT INTO visit VALUES (1, 'east'); DELETE FROM visit_near; TRUNCATE visit_near")
+        await db.execute("UPDATE visit_east SET id = id + 1; DELETE FROM visit_east")
+        assert len(await told[capture]()) == 4
+        assert await told[other]() == []
+    assert await db.fetchval("SELECT count(*) FROM afresh.triggers") == 4 * len(MEMBERS)
 
 
 async def test_watch_covers_the_whole_tree(db: asyncpg.Connection) -> None:
@@ -161,7 +180,9 @@ async def test_watch_completes_an_incomplete_tree_and_keeps_its_keys(db: asyncpg
         "ALTER TABLE visit_east ENABLE REPLICA TRIGGER afresh_update",
         "ALTER TABLE visit_east ENABLE TRIGGER ALL",
         """CREATE OR REPLACE TRIGGER afresh_update AFTER UPDATE ON visit
-           FOR EACH STATEMENT EXECUTE FUNCTION notify_event_refresh('afresh.watch', 'id')""",
+           FOR EACH STATEMENT EXECUTE FUNCTION notify_event_refresh('afresh.log', 'id')""",
+        """CREATE OR REPLACE TRIGGER afresh_truncate AFTER TRUNCATE ON visit_near
+           FOR EACH STATEMENT EXECUTE FUNCTION notify_event_refresh('afresh.notify', 'id')""",
     ],
 )
 async def test_harm_done_to_a_watch_shows_and_is_repaired(db: asyncpg.Connection, harm: str) -> None:
@@ -194,15 +215,18 @@ async def test_watch_on_a_parent_takes_over_what_is_watched_below(db: asyncpg.Co
     assert all(row["keys"] == ["id"] for row in listed.values())
 
 
-async def test_watch_below_a_watch_is_refused_unless_it_is_the_same(db: asyncpg.Connection) -> None:
+@pytest.mark.parametrize("arguments", ["'{region}'", "'{id}', 'notify'"], ids=["keys", "capture"])
+async def test_watch_below_a_watch_is_refused_unless_it_is_the_same(db: asyncpg.Connection, arguments: str) -> None:
     await db.execute(TREE + "SELECT afresh.watch('visit', '{id}')")
     before = await trigger_oids(db)
     async with refused(
         asyncpg.ObjectNotInPrerequisiteStateError,
-        "cannot watch public.visit_east with these keys: public.visit_east is covered by the watch on public.visit",
-        "afresh.unwatch('public.visit')",
+        "cannot watch public.visit_east like this: public.visit_east is covered by the watch on public.visit, "
+        "which has the keys {id} and the capture 'log'",
+        "Change it there (SELECT afresh.watch('public.visit', ...)), or end that watch first "
+        "(SELECT afresh.unwatch('public.visit')).",
     ):
-        await db.execute("SELECT afresh.watch('visit_east', '{region}')")
+        await db.execute(f"SELECT afresh.watch('visit_east', {arguments})")
     assert await db.fetchval("SELECT afresh.watch('visit_east', '{id}')") == ["public.visit_east"]
     assert await trigger_oids(db) == before
 
@@ -216,6 +240,7 @@ async def test_two_parents_of_one_table_cannot_disagree_about_its_keys(db: async
         await db.execute("SELECT afresh.watch('b', '{name}')")
 
 
+@pytest.mark.usefixtures("each_capture")
 async def test_detached_partition_stays_watched_by_itself(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute(TREE + "SELECT afresh.watch('visit', '{id}'); ALTER TABLE visit DETACH PARTITION visit_east")
     listed = await watched(db)
@@ -268,6 +293,7 @@ async def test_watch_with_peculiar_names(db: asyncpg.Connection) -> None:
     assert await db.fetchval("SELECT afresh.unwatch($1::text::regclass)", name) == [name]
 
 
+@pytest.mark.usefixtures("each_capture")
 async def test_watch_follows_a_renamed_table(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute("CREATE TABLE t (id int); SELECT afresh.watch('t'); CREATE SCHEMA s")
     await db.execute("ALTER TABLE t RENAME TO u; ALTER TABLE u SET SCHEMA s; INSERT INTO s.u VALUES (1)")
@@ -360,8 +386,13 @@ async def test_what_cannot_be_watched_is_refused(db: asyncpg.Connection, name: s
         ("'t', '{id,NULL}'", asyncpg.NullValueNotAllowedError, "must not be NULL", "names of columns"),
         ("NULL", asyncpg.NullValueNotAllowedError, "must not be NULL", "SELECT afresh.watch("),
         ("4294967295::oid::regclass", asyncpg.UndefinedTableError, "no table with the oid 4294967295", "Name the"),
-        ("'t', '{id}', 'log'", asyncpg.InvalidParameterValueError, "capture must be 'notify', not 'log'", "Leave"),
-        ("'t', '{id}', NULL", asyncpg.InvalidParameterValueError, "capture must be 'notify', not NULL", "Leave"),
+        ("'t', '{id}', 'x'", asyncpg.InvalidParameterValueError, "capture must be 'log' or 'notify', not 'x'", "Leave"),
+        (
+            "'t', '{id}', NULL",
+            asyncpg.InvalidParameterValueError,
+            "capture must be 'log' or 'notify', not NULL",
+            "Leave",
+        ),
     ],
 )
 async def test_wrong_arguments_are_refused(
@@ -414,7 +445,7 @@ async def test_every_type_that_watch_permits_as_a_key_is_told(db: asyncpg.Connec
             # The trigger function must think the same of it: made by hand, as if its type had changed since.
             await db.execute(f"""
                 CREATE TRIGGER x AFTER INSERT ON t{number} REFERENCING NEW TABLE AS afresh_new FOR EACH STATEMENT
-                EXECUTE FUNCTION notify_event_refresh('afresh.watch', 'v')
+                EXECUTE FUNCTION notify_event_refresh('afresh.log', 'v')
             """)
             expected = None
         else:
@@ -444,6 +475,7 @@ async def test_trigger_of_somebody_else_by_our_name_is_not_replaced(db: asyncpg.
 # -- foreign tables in a tree -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("each_capture")
 async def test_foreign_partition_is_skipped_and_its_parents_do_without_transition_tables(
     db: asyncpg.Connection, ear: Hearing
 ) -> None:
@@ -477,6 +509,7 @@ async def test_parents_have_transition_tables_again_without_the_foreign_partitio
     assert (await watched(db))["public.visit"]["complete"]
 
 
+@pytest.mark.usefixtures("each_capture")
 async def test_write_through_a_watched_parent_reaches_a_foreign_partition(
     server: ServerUnderTest, dsn: str, db: asyncpg.Connection, ear: Hearing
 ) -> None:
@@ -506,6 +539,7 @@ async def test_write_through_a_watched_parent_reaches_a_foreign_partition(
 # -- unwatch ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("each_capture")
 async def test_unwatch_removes_the_whole_watch_and_nothing_else(db: asyncpg.Connection, ear: Hearing) -> None:
     await db.execute(TREE)
     await db.execute("""
@@ -551,9 +585,13 @@ async def test_table_with_a_trigger_made_by_hand_is_listed(db: asyncpg.Connectio
     """)
     row = (await watched(db))["public.t"]
     assert (row["level"], row["keys"], row["root"], row["complete"]) == ("row", [], "t", True)
+    assert row["capture"] == "notify"
     await db.execute("SELECT afresh.watch('t', '{id}')")
     row = (await watched(db))["public.t"]
     assert (row["level"], row["keys"], row["complete"]) == ("statement", ["id"], True)
+    assert row["capture"] == "notify", "what it tells can still be missed"
+    await db.execute("DROP TRIGGER x ON t")
+    assert (await watched(db))["public.t"]["capture"] == "log"
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,17 @@ SELECT
     w.by_watch,
     CASE WHEN w.by_watch THEN ARRAY(
         SELECT pg_catalog.format('%s on %s is %s', m.trigger_name, m.member, m.state)
-        FROM afresh.missing_triggers(w.target, w.keys) AS m
+        FROM afresh.missing_triggers(w.target, w.keys, w.asked_capture) AS m
     ) ELSE '{}' END AS lacks,
-    pg_catalog.format('SELECT afresh.watch(%L, %L);', w.table_name, w.keys::text) AS mend
+    pg_catalog.format(
+        CASE w.asked_capture WHEN 'log' THEN 'SELECT afresh.watch(%L, %L);' ELSE 'SELECT afresh.watch(%L, %L, %L);' END,
+        w.table_name, w.keys::text, w.asked_capture
+    ) AS mend
 FROM (
-    SELECT watched.*, EXISTS (
-        SELECT FROM afresh.triggers AS t WHERE t.target = watched.target AND t.by_watch
-    ) AS by_watch
+    -- The capture that was asked for; with a subscription's row-level triggers afresh.watched says notify all the same.
+    SELECT watched.*, roots.by_watch, roots.root_capture AS asked_capture
     FROM afresh.watched
+    JOIN afresh.roots ON roots.target = watched.target
 ) AS w
 WHERE w.root = w.target
 ORDER BY w.table_name

@@ -1,5 +1,5 @@
 -- Tell of changes to the catalogue, and watch new partitions of watched tables
--- depends: afresh_0008_watch
+-- depends: afresh_0014_watch
 
 -- migrate: apply
 
@@ -21,6 +21,7 @@ DECLARE
     -- No record: one that no row was assigned to has no fields, and the handler below must not fail.
     tree_root regclass;
     tree_keys text[];
+    tree_capture text;
     reason text;
 BEGIN
     BEGIN
@@ -56,8 +57,8 @@ BEGIN
     END IF;
 
     BEGIN
-        FOR tree_root, tree_keys IN
-            SELECT DISTINCT w.root, w.keys
+        FOR tree_root, tree_keys, tree_capture IN
+            SELECT DISTINCT w.root, w.keys, w.capture
             FROM unnest(touched) AS o (relid)
             CROSS JOIN LATERAL afresh.covering_watch(o.relid) AS w
         LOOP
@@ -65,9 +66,9 @@ BEGIN
             -- its root are just being made one by one.
             IF (
                 SELECT bool_or(m.outgrown) AND NOT bool_or(m.member = tree_root AND m.state = 'absent' AND NOT m.outgrown)
-                FROM afresh.missing_triggers(tree_root, tree_keys) AS m
+                FROM afresh.missing_triggers(tree_root, tree_keys, tree_capture) AS m
             ) THEN
-                PERFORM afresh.watch(tree_root, tree_keys);
+                PERFORM afresh.watch(tree_root, tree_keys, tree_capture);
             END IF;
         END LOOP;
     EXCEPTION WHEN OTHERS THEN
@@ -75,7 +76,7 @@ BEGIN
         RAISE WARNING 'Afresh could not extend a watch to a table that this statement touched: %', reason
             USING HINT = 'The statement itself is carried out. ' || CASE
                 WHEN tree_root IS NULL THEN 'Look at afresh.watched for what is not complete.'
-                ELSE format('Then call: SELECT afresh.watch(%L, %L)', tree_root, tree_keys)
+                ELSE format('Then call: SELECT afresh.watch(%L, %L, %L)', tree_root, tree_keys, tree_capture)
             END;
     END;
 END;

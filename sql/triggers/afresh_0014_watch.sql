@@ -1,5 +1,5 @@
 -- Watch a table
--- depends: afresh_0007_watched
+-- depends: afresh_0013_watched
 
 -- migrate: apply
 
@@ -8,7 +8,7 @@
 -- Locks: none at all where every trigger is as it should be, so the call may be repeated at any time. Otherwise
 -- SHARE ROW EXCLUSIVE on each table that gets a trigger, until the transaction ends: readers go on, writers wait. Set
 -- lock_timeout before calling it on a busy table.
-CREATE FUNCTION afresh.watch(target regclass, keys text [] DEFAULT '{}', capture text DEFAULT 'notify')
+CREATE FUNCTION afresh.watch(target regclass, keys text [] DEFAULT '{}', capture text DEFAULT 'log')
 RETURNS text []
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -25,10 +25,10 @@ DECLARE
     done_something boolean := false;
     nothing_missing boolean;
 BEGIN
-    IF capture IS DISTINCT FROM 'notify' THEN
-        RAISE EXCEPTION 'capture must be ''notify'', not %', coalesce(quote_literal(capture), 'NULL')
+    IF capture IS NULL OR capture NOT IN ('log', 'notify') THEN
+        RAISE EXCEPTION 'capture must be ''log'' or ''notify'', not %', coalesce(quote_literal(capture), 'NULL')
             USING ERRCODE = 'invalid_parameter_value',
-            HINT = 'Leave the argument out.';
+            HINT = 'Leave the argument out: the log is right for almost every table.';
     END IF;
     IF target IS NULL THEN
         RAISE EXCEPTION 'the table to watch must not be NULL'
@@ -168,11 +168,18 @@ BEGIN
         FROM above AS a
         INNER JOIN pg_inherits AS i ON i.inhrelid = a.relid
     )
-    SELECT format('%I.%I', n.nspname, c.relname) AS member, format('%I.%I', rn.nspname, r.relname) AS name, w.keys
+    SELECT
+        format('%I.%I', n.nspname, c.relname) AS member,
+        format('%I.%I', rn.nspname, r.relname) AS name,
+        w.keys,
+        w.capture
     INTO other
     FROM above AS a
     CROSS JOIN LATERAL (
-        SELECT t.keys FROM afresh.triggers AS t WHERE t.target = a.relid AND t.by_watch AND t.keys <> wanted_keys LIMIT 1
+        SELECT t.keys, t.capture
+        FROM afresh.triggers AS t
+        WHERE t.target = a.relid AND t.by_watch AND (t.keys <> wanted_keys OR t.capture <> watch.capture)
+        LIMIT 1
     ) AS w
     INNER JOIN pg_class AS c ON c.oid = a.member
     INNER JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -182,11 +189,11 @@ BEGIN
     ORDER BY a.member, a.relid
     LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'cannot watch % with these keys: % is covered by the watch on %, which has the keys %',
-            relation.name, other.member, other.name, other.keys
+        RAISE EXCEPTION 'cannot watch % like this: % is covered by the watch on %, which has the keys % and the capture %',
+            relation.name, other.member, other.name, other.keys, quote_literal(other.capture)
             USING ERRCODE = 'object_not_in_prerequisite_state',
             HINT = format(
-                'Change the keys there (SELECT afresh.watch(%L, ...)), or end that watch first (SELECT afresh.unwatch(%L)).',
+                'Change it there (SELECT afresh.watch(%L, ...)), or end that watch first (SELECT afresh.unwatch(%L)).',
                 other.name, other.name
             );
     END IF;
@@ -208,7 +215,7 @@ BEGIN
     -- attached between our look and our lock. So look again until nothing is missing.
     LOOP
         nothing_missing := true;
-        FOR step IN SELECT * FROM afresh.missing_triggers(target, wanted_keys) LOOP
+        FOR step IN SELECT * FROM afresh.missing_triggers(target, wanted_keys, capture) LOOP
             IF EXISTS (
                 SELECT
                 FROM pg_trigger AS p

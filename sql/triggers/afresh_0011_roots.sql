@@ -1,5 +1,5 @@
 -- Every table that tells of its changes, and the top of its tree
--- depends: afresh_0004_covering_watch
+-- depends: afresh_0010_covering_watch
 
 -- migrate: apply
 
@@ -10,6 +10,7 @@ WITH RECURSIVE told AS (
         t.target,
         t.by_watch,
         t.keys,
+        t.capture,
         t.level
     FROM afresh.triggers AS t
     ORDER BY t.target, t.by_watch DESC, t.level DESC, t.trigger_name
@@ -19,7 +20,7 @@ lineage AS (
     SELECT t.*, t.target::pg_catalog.oid AS ancestor, 0 AS distance
     FROM told AS t
     UNION ALL
-    SELECT l.target, l.by_watch, l.keys, l.level, i.inhparent, l.distance + 1
+    SELECT l.target, l.by_watch, l.keys, l.capture, l.level, i.inhparent, l.distance + 1
     FROM lineage AS l
     INNER JOIN pg_catalog.pg_inherits AS i ON i.inhrelid = l.ancestor
 )
@@ -30,9 +31,11 @@ SELECT DISTINCT ON (l.target)
     l.target,
     l.by_watch,
     l.keys,
+    l.capture,
     l.level,
     r.target AS root,
-    r.keys AS root_keys
+    r.keys AS root_keys,
+    r.capture AS root_capture
 FROM lineage AS l
 INNER JOIN told AS r ON r.target = l.ancestor AND r.by_watch = l.by_watch
 ORDER BY l.target, l.distance DESC, l.ancestor;

@@ -1,11 +1,13 @@
 -- What a watch lacks
--- depends: afresh_0005_roots
+-- depends: afresh_0011_roots
 
 -- migrate: apply
 
 -- The one place that knows which triggers a watch consists of. afresh.watch carries out what this lists, and
 -- afresh.watched calls a watch complete where it lists nothing. Without a target it looks at all watches at once.
-CREATE FUNCTION afresh.missing_triggers(target regclass DEFAULT NULL, keys text [] DEFAULT '{}')
+CREATE FUNCTION afresh.missing_triggers(
+    target regclass DEFAULT NULL, keys text [] DEFAULT '{}', capture text DEFAULT 'log'
+)
 RETURNS TABLE (
     root regclass,
     member regclass,
@@ -19,11 +21,11 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $function$
-    WITH RECURSIVE watches (root, keys) AS (
-        SELECT missing_triggers.target::oid, missing_triggers.keys
+    WITH RECURSIVE watches (root, keys, capture) AS (
+        SELECT missing_triggers.target::oid, missing_triggers.keys, missing_triggers.capture
         WHERE missing_triggers.target IS NOT NULL
         UNION ALL
-        SELECT DISTINCT r.root::oid, r.root_keys
+        SELECT DISTINCT r.root::oid, r.root_keys, r.root_capture
         FROM afresh.roots AS r
         WHERE missing_triggers.target IS NULL AND r.by_watch
     ),
@@ -63,6 +65,7 @@ AS $function$
         SELECT
             t.root,
             w.keys,
+            w.capture,
             c.oid AS relid,
             format('%I.%I', n.nspname, c.relname) AS table_name,
             NOT EXISTS (SELECT FROM above_foreign AS a WHERE a.relid = c.oid) AS sees_rows,
@@ -77,6 +80,7 @@ AS $function$
         SELECT
             m.root,
             m.keys,
+            m.capture,
             m.relid,
             m.table_name,
             w.trigger_name,
@@ -84,7 +88,7 @@ AS $function$
             w.level,
             w.referencing IS NOT NULL AND m.sees_rows AS sees_rows,
             CASE WHEN w.referencing IS NOT NULL AND m.sees_rows THEN w.referencing ELSE '' END AS referencing,
-            CASE WHEN m.sees_rows THEN 'afresh.watch' ELSE 'afresh.watch without rows' END AS marker,
+            'afresh.' || m.capture || CASE WHEN m.sees_rows THEN '' ELSE ' without rows' END AS marker,
             w.enabled
         FROM members AS m
         INNER JOIN (
@@ -135,6 +139,7 @@ AS $function$
     CROSS JOIN LATERAL (
         SELECT
             t.keys = w.keys
+            AND t.capture = w.capture
             AND t.operations = w.operations
             AND t.level = w.level
             AND t.sees_rows = w.sees_rows
@@ -145,11 +150,11 @@ AS $function$
     ORDER BY w.root, w.relid <> w.root, w.relid, w.trigger_name
 $function$;
 
-COMMENT ON FUNCTION afresh.missing_triggers(regclass, text []) IS
+COMMENT ON FUNCTION afresh.missing_triggers(regclass, text [], text) IS
     'The triggers that a watch with these keys wants on this table and its partitions or inheritance children (without arguments: that any watch wants), and that are absent, different or disabled, with the statements that mend it; outgrown where the tree has changed since.';
 
-GRANT EXECUTE ON FUNCTION afresh.missing_triggers(regclass, text []) TO public;
+GRANT EXECUTE ON FUNCTION afresh.missing_triggers(regclass, text [], text) TO public;
 
 -- migrate: rollback
 
-DROP FUNCTION afresh.missing_triggers(regclass, text []);
+DROP FUNCTION afresh.missing_triggers(regclass, text [], text);

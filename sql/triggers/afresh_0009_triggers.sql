@@ -1,5 +1,5 @@
 -- The triggers that tell of changes, one row each
--- depends: afresh_0002_notify_event_refresh
+-- depends: afresh_0008_notify_event_refresh
 
 -- migrate: apply
 
@@ -9,12 +9,10 @@ CREATE VIEW afresh.triggers AS
 SELECT
     t.tgrelid::pg_catalog.regclass AS target,
     t.tgname AS trigger_name,
-    -- Made by afresh.watch (and not by hand): the first argument says so.
-    coalesce(a.arguments[1] IN ('afresh.watch', 'afresh.watch without rows'), false) AS by_watch,
-    CASE
-        WHEN a.arguments[1] IN ('afresh.watch', 'afresh.watch without rows') THEN a.arguments[2:]
-        ELSE ARRAY[]::pg_catalog.text[]
-    END AS keys,
+    m.by_watch,
+    CASE WHEN m.by_watch THEN a.arguments[2:] ELSE ARRAY[]::pg_catalog.text[] END AS keys,
+    -- What the watch was asked for. A row-level trigger notifies all the same.
+    CASE WHEN m.by_watch AND a.arguments[1] LIKE 'afresh.log%' THEN 'log' ELSE 'notify' END AS capture,
     CASE WHEN (t.tgtype & 1) <> 0 THEN 'row' ELSE 'statement' END AS level,
     -- The bits of tgtype are fixed: 1 row, 2 before, 4 insert, 8 delete, 16 update, 32 truncate, 64 instead.
     ARRAY(
@@ -43,6 +41,15 @@ CROSS JOIN LATERAL (
     ) WITH ORDINALITY AS p (part, n)
     WHERE p.n <= t.tgnargs
 ) AS a
+-- Made by afresh.watch (and not by hand): the first argument says so.
+CROSS JOIN LATERAL (
+    SELECT
+        coalesce(
+            a.arguments[1]
+            IN ('afresh.log', 'afresh.log without rows', 'afresh.notify', 'afresh.notify without rows'),
+            false
+        ) AS by_watch
+) AS m
 WHERE t.tgfoid = 'public.notify_event_refresh()'::pg_catalog.regprocedure;
 
 COMMENT ON VIEW afresh.triggers IS

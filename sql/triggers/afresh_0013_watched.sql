@@ -1,5 +1,5 @@
 -- The list of what is watched
--- depends: afresh_0006_missing_triggers
+-- depends: afresh_0012_missing_triggers
 
 -- migrate: apply
 
@@ -39,7 +39,13 @@ SELECT
     pg_catalog.format('%I.%I', n.nspname, c.relname) AS table_name,
     r.target,
     r.keys,
-    'notify'::pg_catalog.text AS capture,
+    -- A table of which even one trigger notifies can be missed: made by hand, or what a subscription writes.
+    CASE
+        WHEN EXISTS (
+            SELECT FROM afresh.triggers AS t WHERE t.target = r.target AND (t.capture = 'notify' OR t.level = 'row')
+        ) THEN 'notify'
+        ELSE 'log'
+    END AS capture,
     r.level,
     r.root,
     i.root IS NULL AS complete
@@ -57,13 +63,13 @@ COMMENT ON COLUMN afresh.watched.target IS
 COMMENT ON COLUMN afresh.watched.keys IS
     'The columns whose values go into the messages; empty for triggers made by hand.';
 COMMENT ON COLUMN afresh.watched.capture IS
-    'How a change is captured: notify (the message itself carries it).';
+    'How a change is captured: log (a row in afresh.change_log, which outlives everything) or notify (the message itself carries it; what nobody hears is lost, and made good by refreshing all).';
 COMMENT ON COLUMN afresh.watched.level IS
     'statement: one message for a statement; row: a trigger made by hand, one message for a table, operation and transaction.';
 COMMENT ON COLUMN afresh.watched.root IS
     'The topmost table of its partition or inheritance tree that is watched in the same way: it is this one that afresh.watch and afresh.unwatch take.';
 COMMENT ON COLUMN afresh.watched.complete IS
-    'Whether every table of the root''s tree has all its triggers, and they are enabled; if not, call afresh.watch(root, keys) again. For triggers made by hand: whether INSERT, UPDATE and DELETE of every table of the tree are told (TRUNCATE takes a statement trigger).';
+    'Whether every table of the root''s tree has all its triggers, and they are enabled; if not, call afresh.watch again with the same arguments. For triggers made by hand: whether INSERT, UPDATE and DELETE of every table of the tree are told (TRUNCATE takes a statement trigger).';
 
 GRANT SELECT ON afresh.watched TO public;
 

@@ -1,5 +1,5 @@
 -- The trigger function that tells of a change
--- depends: afresh_0001_schema
+-- depends: afresh_0007_known
 
 -- migrate: apply
 
@@ -7,18 +7,20 @@
 --
 -- * FOR EACH ROW, made by hand, without arguments. One notification for a table, an operation and a transaction:
 --   the payload says nothing about the row, and PostgreSQL folds identical payloads of one transaction.
--- * FOR EACH STATEMENT, made by afresh.watch, with the arguments 'afresh.watch' and the key columns, and with the
---   transition tables afresh_old and afresh_new. One notification for a statement, with keys and the number of rows.
--- * FOR EACH STATEMENT otherwise (TRUNCATE, 'afresh.watch without rows', or made by hand): one notification for a
---   statement, keys and rows unknown.
+-- * FOR EACH STATEMENT, made by afresh.watch. The first argument says how the change is captured and whether the rows
+--   can be seen ('afresh.log', 'afresh.notify', and both 'without rows'), the others are the key columns; the transition
+--   tables are afresh_old and afresh_new. One entry for a statement, with keys and the number of rows: into the log
+--   afresh.change_log, or as a notification.
+-- * FOR EACH STATEMENT otherwise (TRUNCATE, without rows, or made by hand): one entry for a statement, keys and rows
+--   unknown.
 --
 -- It runs inside other people's transactions. Whatever could raise an error here would fail a write that is none of
 -- our business, so it looks at nothing that may be missing (a key column that was dropped since), converts nothing
 -- that may refuse conversion, measures before it builds, and depends on no setting of the writer's session. There
 -- is no EXCEPTION block: it would cost every writer a subtransaction and hide what goes wrong.
 --
--- It runs with the writer's rights and needs none: transition tables and NOTIFY are open to everybody. A function
--- with its owner's rights would run the output functions of the key columns with them, too.
+-- It runs with the writer's rights and needs none: transition tables, NOTIFY, and adding a row to the log are open to
+-- everybody. A function with its owner's rights would run the output functions of the key columns with them, too.
 CREATE FUNCTION public.notify_event_refresh() RETURNS trigger
 LANGUAGE plpgsql
 -- The second setting is because quote_ident, and so the name in the payload, depends on it.
@@ -29,7 +31,9 @@ DECLARE
     most_rows constant bigint := 10000;  -- a statement that touched more has unknown keys
     most_keys constant bigint := 100;  -- so has one with more distinct keys than this
     most_key_bytes constant int := 1000;  -- or with a key that is longer than this
-    most_payload_bytes constant int := 7900;  -- PostgreSQL refuses 8000
+    most_payload_bytes constant int := 7900;  -- PostgreSQL refuses to notify 8000
+    most_log_bytes constant int := 1900;  -- a longer value would be compressed, or moved out of its row
+    told_keys text;
     told_table text;
     payload text;
     touched bigint;
@@ -39,7 +43,10 @@ DECLARE
     new_rows refcursor;
     key_column text;
     category "char";
+    key_value text;
     key_object text;
+    simple_object text;
+    is_simple text;
     found_keys text[];
     key text;
     keys text[];  -- NULL: unknown
@@ -60,17 +67,27 @@ BEGIN
         RETURN NEW;
     END IF;
 
-    IF TG_OP <> 'TRUNCATE' AND TG_NARGS > 0 AND TG_ARGV[0] = 'afresh.watch' THEN
+    IF TG_OP <> 'TRUNCATE' AND TG_NARGS > 0 AND TG_ARGV[0] IN ('afresh.log', 'afresh.notify') THEN
         IF TG_OP = 'INSERT' THEN
             SELECT count(*) INTO touched FROM afresh_new;
-        ELSE
+        ELSIF TG_OP = 'DELETE' THEN
             SELECT count(*) INTO touched FROM afresh_old;
+        ELSE
+            -- With a look at the first row, since most updates have no other, or change it too; two cursors take as
+            -- long as all the rest. It is called ctid since no column of a table can have that name, which would be
+            -- taken for the row's; and is not spelled out as ROW(r.*), which fails on a virtual generated column.
+            SELECT
+                count(*),
+                (SELECT ctid FROM afresh_old AS ctid LIMIT 1) *<> (SELECT ctid FROM afresh_new AS ctid LIMIT 1)
+            INTO touched, differs
+            FROM afresh_old;
         END IF;
         IF touched = 0 THEN
             RETURN NULL;
         END IF;
 
-        IF TG_OP = 'UPDATE' THEN
+        -- NULL: there is no first new row.
+        IF TG_OP = 'UPDATE' AND differs IS FALSE THEN
             -- Did any row change? PostgreSQL puts a row's old version into one transition table and its new version
             -- into the other before it turns to the next row, so that the two are in step, and it is enough to walk
             -- them side by side. A row that is moved to another partition is put into both likewise, unless a
@@ -81,14 +98,16 @@ BEGIN
             --
             -- Neither EXCEPT nor record_send would do: an EXCEPT needs an equality, and record_send an output
             -- function in binary, and a type need not have either. A join would take memory for all the rows, and
-            -- a cached plan made for few rows would be run for many. Most updates leave at the first row.
-            OPEN new_rows NO SCROLL FOR SELECT * FROM afresh_new;
-            FOR old_row IN SELECT * FROM afresh_old LOOP
-                FETCH new_rows INTO new_row;
-                differs := NOT FOUND OR old_row *<> new_row;
-                EXIT WHEN differs;
-            END LOOP;
-            CLOSE new_rows;
+            -- a cached plan made for few rows would be run for many.
+            IF touched > 1 THEN
+                OPEN new_rows NO SCROLL FOR SELECT * FROM afresh_new;
+                FOR old_row IN SELECT * FROM afresh_old LOOP
+                    FETCH new_rows INTO new_row;
+                    differs := NOT FOUND OR old_row *<> new_row;
+                    EXIT WHEN differs;
+                END LOOP;
+                CLOSE new_rows;
+            END IF;
             -- An inheritance child has columns that its parent's transition tables do not show, and a trigger of
             -- its own may have changed them. (Partitions have the same columns.)
             IF NOT differs AND NOT EXISTS (
@@ -106,6 +125,8 @@ BEGIN
             -- call a cast to json if somebody has made one. The stored size is asked first, so that no long value is
             -- fetched and unpacked. (One column at a time: PostgreSQL keeps the plan of a look-up by a whole unique
             -- key, where it would plan a look-up of several columns anew at each call, at six times its cost.)
+            --
+            -- And the same in a form that finds nothing if a value is NULL or too long, for one row.
             FOREACH key_column IN ARRAY TG_ARGV[1:] LOOP
                 SELECT t.typcategory
                 INTO category
@@ -126,6 +147,9 @@ BEGIN
                     key_object := NULL;
                     EXIT;
                 END IF;
+                key_value := format(
+                    CASE WHEN category IN ('B', 'N', 'D') THEN 'r.%I' ELSE 'concat(r.%I)' END, key_column
+                );
                 key_object := concat_ws(
                     $$ || ',' || $$,
                     key_object,
@@ -135,12 +159,31 @@ BEGIN
                         to_json(key_column) || ':null',
                         most_key_bytes,
                         to_json(key_column) || ':',
-                        format(CASE WHEN category IN ('B', 'N', 'D') THEN 'r.%I' ELSE 'concat(r.%I)' END, key_column)
+                        key_value
                     )
+                );
+                simple_object := concat_ws(
+                    $$, ',', $$, simple_object, format('%L, to_json(%s)', to_json(key_column) || ':', key_value)
+                );
+                is_simple := concat_ws(
+                    ' AND ', is_simple, format('pg_column_size(r.%I) <= %s', key_column, most_key_bytes)
                 );
             END LOOP;
 
-            IF key_object IS NOT NULL THEN
+            -- Nothing in this function costs as much as planning such a statement, so the commonest case has the
+            -- simplest ones: one for each table takes half as long as one for both. (A function takes 100 arguments.)
+            IF key_object IS NOT NULL AND touched = 1 AND TG_NARGS <= 16 THEN
+                IF TG_OP <> 'INSERT' THEN
+                    EXECUTE format('SELECT concat(%s) FROM afresh_old AS r WHERE %s', simple_object, is_simple) INTO key;
+                    found_keys := ARRAY[key];
+                END IF;
+                IF TG_OP <> 'DELETE' THEN
+                    EXECUTE format('SELECT concat(%s) FROM afresh_new AS r WHERE %s', simple_object, is_simple) INTO key;
+                    found_keys := found_keys || ARRAY[key];
+                END IF;
+            END IF;
+
+            IF key_object IS NOT NULL AND (found_keys IS NULL OR array_position(found_keys, NULL) > 0) THEN
                 -- Few rows are told apart below, which is the cheaper, and many by the executor.
                 EXECUTE format(
                     CASE WHEN touched > 50 THEN 'SELECT ARRAY(SELECT DISTINCT s.k FROM (' ELSE 'SELECT ARRAY(' END
@@ -152,6 +195,9 @@ BEGIN
                     || CASE WHEN touched > 50 THEN ') AS s LIMIT %2$s + 1)' ELSE ')' END,
                     key_object, most_keys
                 ) INTO found_keys;
+            END IF;
+
+            IF key_object IS NOT NULL THEN
                 keys := '{}';
                 FOREACH key IN ARRAY found_keys LOOP
                     CONTINUE WHEN key = ANY (keys);
@@ -169,10 +215,25 @@ BEGIN
         END IF;
     END IF;
 
+    told_keys := '[{' || array_to_string(keys, '},{') || '}]';
+
+    IF TG_NARGS > 0 AND TG_ARGV[0] IN ('afresh.log', 'afresh.log without rows') THEN
+        INSERT INTO afresh.change_log (target, operation, keys, rows)
+        VALUES (TG_RELID, TG_OP, CASE WHEN octet_length(told_keys) <= most_log_bytes THEN told_keys END, touched);
+        -- The bell is read here and not at the commit: who reads "silent" may commit after the leader has looked for the
+        -- last time before waiting for the bell. It looks at an idle pace too.
+        -- By the function that the view pg_sequences calls too, which saves the planner's and executor's part of a query.
+        -- (Compared as numbers: not every bigint is a timestamp.)
+        IF pg_sequence_last_value('afresh.bell') > date_part('epoch', clock_timestamp()) THEN
+            PERFORM pg_notify('afresh', '');
+        END IF;
+        RETURN NULL;
+    END IF;
+
     told_table := to_json(format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME))::text;
     payload := format(
         '{"v":1,"table":%s,"op":"%s","keys":%s,"rows":%s,"xid":"%s"}',
-        told_table, TG_OP, coalesce('[{' || array_to_string(keys, '},{') || '}]', 'null'), coalesce(touched::text, 'null'), pg_current_xact_id()
+        told_table, TG_OP, coalesce(told_keys, 'null'), coalesce(touched::text, 'null'), pg_current_xact_id()
     );
     IF octet_length(payload) > most_payload_bytes THEN
         payload := format(
@@ -186,7 +247,7 @@ END;
 $function$;
 
 COMMENT ON FUNCTION public.notify_event_refresh() IS
-    'Trigger function of Afresh: tells the channel "afresh" that a table changed. afresh.watch(table) makes the triggers; AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW by hand works too.';
+    'Trigger function of Afresh: writes into afresh.change_log, or tells the channel "afresh", that a table changed. afresh.watch(table) makes the triggers; AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW by hand works too.';
 
 -- Making a trigger takes EXECUTE on its function; a database may have revoked the default.
 GRANT EXECUTE ON FUNCTION public.notify_event_refresh() TO public;

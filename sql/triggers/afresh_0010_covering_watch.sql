@@ -1,5 +1,5 @@
 -- Which watch a table belongs to
--- depends: afresh_0003_triggers
+-- depends: afresh_0009_triggers
 
 -- migrate: apply
 
@@ -7,7 +7,7 @@
 -- the target that counts. No row if there is none. With several parents the farthest ancestor wins, and of two as
 -- far the older.
 CREATE FUNCTION afresh.covering_watch(target regclass)
-RETURNS TABLE (root regclass, keys text [])
+RETURNS TABLE (root regclass, keys text [], capture text)
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
@@ -19,7 +19,7 @@ AS $function$
         FROM lineage AS l
         INNER JOIN pg_inherits AS i ON i.inhrelid = l.relid
     )
-    SELECT t.target, t.keys
+    SELECT t.target, t.keys, t.capture
     FROM lineage AS l
     INNER JOIN afresh.triggers AS t ON t.target = l.relid AND t.by_watch
     ORDER BY l.distance DESC, l.relid, t.level DESC, t.trigger_name
@@ -27,7 +27,7 @@ AS $function$
 $function$;
 
 COMMENT ON FUNCTION afresh.covering_watch(regclass) IS
-    'The table whose watch covers this one (the topmost watched table of its partition or inheritance tree), with its keys.';
+    'The table whose watch covers this one (the topmost watched table of its partition or inheritance tree), with its keys and how it captures.';
 
 GRANT EXECUTE ON FUNCTION afresh.covering_watch(regclass) TO public;
 

@@ -1,5 +1,5 @@
 -- End the watch on a table
--- depends: afresh_0009_notify_catalogue_change
+-- depends: afresh_0015_notify_catalogue_change
 
 -- migrate: apply
 
