@@ -78,7 +78,7 @@ async def test_a_client_hears_what_concerns_it() -> None:
         told = await heard(events)
         assert isinstance(told, Invalidate)
         assert (told.offset, told.patterns) == (2, ["a:1"])
-        open_doors.hub.resync("gap")
+        open_doors.publish("a", reason="gap")
         assert await heard(events) == Resync(offset=3, reason="gap")
 
 

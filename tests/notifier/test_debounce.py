@@ -8,6 +8,7 @@ random. Beside it stands a model, which keeps only what a reader of the promises
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -733,3 +734,22 @@ TestSchedule = Schedule.TestCase
 TestSchedule.settings = settings(
     max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+def test_where_there_is_not_room_for_all_each_has_its_turn() -> None:
+    """Forty views that are always dirty, four at a time, a second each: the last are refreshed like the first."""
+    views = [f"v{number:02}" for number in range(40)]
+    debouncer = Debouncer()
+    debouncer.replace({view: Timing(debounce=0.1, max_wait=2, max_load=0.2) for view in views}, 0.0)
+    running: list[Run] = []
+    done: Counter[str] = Counter()
+    for tick in range(2_400):
+        now = tick / 20
+        for view in views:
+            debouncer.dirty(view, Dirt(heard_at=NOW), now)
+        for run in [run for run in running if run.started <= now - 1]:
+            running.remove(run)
+            debouncer.succeed(run, now)
+            done[run.view] += 1
+        running += [debouncer.start(view, now, NOW) for view in debouncer.due(now)[: 4 - len(running)]]
+    assert min(done[view] for view in views) >= max(done.values()) - 2 > 0

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from afresh_notifier import doctor, migrate, packs
+from afresh_notifier.commands.sql import privileges
 from afresh_notifier.doctor import Finding, clock, server
 from afresh_notifier.embedded import DEFAULT_VERSION, EmbeddedServer
 from afresh_notifier.settings import Settings
@@ -70,7 +71,13 @@ async def empty(server: ServerUnderTest) -> AsyncIterator[str]:
 async def test_where_all_is_well_it_says_so(dsn: str, orders: asyncpg.Connection) -> None:
     findings = await examined(dsn)
     assert {finding.level for finding in findings} == {"ok"}
-    assert {finding.about for finding in findings} == {"server", "engine", "public.orders", "public.totals"}
+    assert {finding.about for finding in findings} == {
+        "server",
+        "engine",
+        "change log",
+        "public.orders",
+        "public.totals",
+    }
 
 
 # The server
@@ -163,6 +170,7 @@ async def test_a_role_whose_tables_land_in_our_schema(dsn: str, db: asyncpg.Conn
     await db.execute(f"CREATE ROLE {role}; GRANT SELECT ON _pogo_migration TO {role}")
     try:
         await db.execute(f"ALTER ROLE {role} SET search_path = public")
+        await db.execute(privileges(role))
         limited = f"{dsn}{'&' if '?' in dsn else '?'}role={role}"
         assert await bad(limited) == []
         await db.execute(f"ALTER ROLE {role} SET search_path = {path}")
@@ -178,6 +186,7 @@ async def test_a_role_of_our_schema_s_name(dsn: str, db: asyncpg.Connection) -> 
     """PostgreSQL's own search path begins with the schema that is called like the role."""
     await db.execute("CREATE ROLE afresh; GRANT SELECT ON _pogo_migration TO afresh")
     try:
+        await db.execute(privileges("afresh"))
         found = await only(f"{dsn}{'&' if '?' in dsn else '?'}role=afresh")
         assert (found.level, found.about) == ("warning", "role afresh")
         assert '"$user", public' in found.what
@@ -243,9 +252,9 @@ async def test_a_replication_slot_that_nobody_reads(dsn: str, db: asyncpg.Connec
 
 async def test_two_phase_commit(db: asyncpg.Connection) -> None:
     most = await db.fetchval("SELECT current_setting('max_prepared_transactions')::int")
-    assert bool(await server.check_prepared_transactions(db)) == (most > 0)
-    assert server.judge_prepared(0) == []
-    (found,) = server.judge_prepared(1)
+    assert bool(await server.check_prepared_transactions(db, "auto")) == (most > 0)
+    assert server.judge_prepared(0, "auto") == []
+    (found,) = server.judge_prepared(1, "auto")
     assert found.level == "warning"
 
 
@@ -449,11 +458,13 @@ async def test_the_role_may_not_refresh(dsn: str, orders: asyncpg.Connection) ->
     await orders.execute(f"CREATE ROLE {role}; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
     try:
         limited = f"{dsn}{'&' if '?' in dsn else '?'}role={role}"
-        found = await only(limited)
-        assert (found.level, found.about) == ("problem", "public.totals")
+        problems = {finding.about: finding for finding in await bad(limited)}
+        assert problems.keys() == {"change log", "public.totals"}
+        assert f"`afresh sql --role {role}`" in problems["change log"].to_do
+        found = problems["public.totals"]
         assert f"the role {role} may not refresh it" in found.what
         await orders.execute(statements(found))
-        assert await bad(limited) == []
+        assert [finding.about for finding in await bad(limited)] == ["change log"]
         await orders.execute(f"SET ROLE {role}; REFRESH MATERIALIZED VIEW CONCURRENTLY totals; RESET ROLE")
     finally:
         await orders.execute(f"RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")
@@ -552,7 +563,7 @@ async def test_jobs_of_pg_cron_that_may_not_be_read_are_left_alone(dsn: str, ord
     )
     try:
         findings = await bad(f"{dsn}{'&' if '?' in dsn else '?'}role={role}")
-        assert [finding.about for finding in findings] == ["public.totals"]
+        assert [finding.about for finding in findings] == ["change log", "public.totals"]
     finally:
         await orders.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 

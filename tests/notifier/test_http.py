@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from afresh_notifier import app, origins
 from afresh_notifier.errors import ServeError, WrongDatabase
 from afresh_notifier.observations import (
+    Following,
     Listening,
     ListeningLost,
     RefreshDone,
@@ -232,6 +233,31 @@ async def test_ready_when_it_listens_and_nothing_is_broken(shop: asyncpg.Connect
         async with asked(f"{running.url}/readyz") as (response, body):
             assert response.status == 200
             assert body == {"status": "ready", "role": "leader", "views": 3}
+
+
+async def test_a_follower_says_that_it_is_one_and_who_leads_and_refreshes_when_it_is_asked(
+    shop: asyncpg.Connection, dsn: str
+) -> None:
+    views = [{"name": "total"}]
+    async with afresh(dsn, views=views) as leader:
+        await ready(leader)
+        async with afresh(dsn, views=views) as follower:
+            await follower.seen.until(Following)
+            await eventually(lambda: follower.service.board.listening)
+            async with asked(f"{follower.url}/readyz") as (response, body):
+                assert response.status == 200
+                assert body["role"] == "follower"
+            async with asked(f"{follower.url}/views") as (_, body):
+                assert body["role"] == "follower"
+                assert body["leader"]
+                assert {one["status"] for one in body["views"]} <= {"fresh", "unknown"}
+                for one in body["views"]:
+                    jsonschema.validate(one, document()["components"]["schemas"]["View"])
+            await shop.execute("SELECT afresh.unwatch('orders'); UPDATE orders SET amount = 99")
+            async with asked(f"{follower.url}/views/total/refresh", "POST") as (response, body):
+                assert response.status == 200
+                assert await shop.fetchval("SELECT amount FROM total") == 99
+            assert follower.seen.starts("public.total") == 0
 
 
 async def test_not_ready_while_a_view_is_broken(shop: asyncpg.Connection, dsn: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from afresh_cache.messages import Invalidate, Position, PositionUpdate, Resync, ServerMessage, encode
+from afresh_cache.messages import Invalidate, Position, PositionUpdate, Resync, ResyncReason, ServerMessage, encode
 from afresh_cache.messages import read_server_message as read
 from afresh_cache.patterns import hears
 from afresh_notifier import hub as hub_module
@@ -74,9 +75,10 @@ class World:
     """A hub, its log, and what it observed."""
 
     def __init__(self, *, entries: int = 10_000, age: float = 1e9, buffer: int = 1 << 30) -> None:
-        self.replay = Replay(epoch=EPOCH, max_entries=entries, max_age=age)
+        self.replay = Replay(max_entries=entries, max_age=age)
         self.observed: list[Observation] = []
         self.hub = Hub(self.replay, self.observed.append, pace=0.0, buffer=buffer, position_interval=1e9)
+        self.hub.begin(EPOCH, 0)
 
     def client(self, *patterns: str, everything: bool = False) -> tuple[Subscriber, Wire]:
         wire = Wire()
@@ -86,8 +88,10 @@ class World:
             self.hub.listen(subscriber, None if everything else frozenset(patterns))
         return subscriber, wire
 
-    def publish(self, *patterns: str) -> None:
-        self.hub.publish(Invalidation(patterns=patterns, at=AT))
+    def publish(self, *patterns: str, reason: ResyncReason | None = None) -> None:
+        """The next of the log; with a ``reason`` it is a resync of whoever hears one of ``patterns``."""
+        offset = self.hub.newest + 1
+        self.hub.publish(Invalidation(offset=offset, patterns=patterns, reason=reason, at=AT), 0.0)
 
     def resynced(self) -> Counter[str]:
         found: Counter[str] = Counter()
@@ -284,20 +288,25 @@ async def test_a_log_that_is_too_short_for_a_flush_resyncs() -> None:
     assert world.resynced() == {"overflow": 1}
 
 
-async def test_a_resync_reaches_everybody_who_listens_and_covers_what_was_before() -> None:
+async def test_a_resync_reaches_whoever_hears_its_patterns_and_covers_what_was_before() -> None:
     world = World()
     _, wire = world.client("a")
+    _, everything_wire = world.client(everything=True)
+    _, other_wire = world.client("b")
     _, idle_wire = world.client()
-    world.publish("a")
-    world.hub.resync("gap")
+    world.publish("a", "b")
+    world.publish("a:1", reason="gap")
     world.publish("a:1")
     await world.hub.flush()
     assert [message for message, _ in wire.read()] == [Resync(offset=3, reason="gap")]
+    assert [message for message, _ in everything_wire.read()] == [Resync(offset=3, reason="gap")]
+    assert heard(other_wire) == [(1, {"b"})]
     assert idle_wire.unread == []
     world.publish("a:2")
     await world.hub.flush()
-    assert heard(wire) == [(4, {"a:2"})]
-    assert world.resynced() == {"gap": 1}
+    assert heard(wire) == heard(everything_wire) == [(4, {"a:2"})]
+    assert heard(other_wire) == []
+    assert world.resynced() == {"gap": 2}
 
 
 async def test_who_was_away_during_a_gap_is_resynced_when_he_comes_back() -> None:
@@ -305,21 +314,144 @@ async def test_who_was_away_during_a_gap_is_resynced_when_he_comes_back() -> Non
     world.publish("a")
     await world.hub.flush()
     here = world.hub.position
-    world.hub.resync("gap")
+    world.publish("a", reason="gap")
     await world.hub.flush()
     assert world.hub.missed(here, None) == "gap"
+    assert world.hub.missed(here, frozenset({"b"})) is None
     assert world.hub.missed(world.hub.position, None) is None
 
 
 async def test_a_resync_between_the_welcome_and_its_flush_is_heard_once() -> None:
     world = World()
-    world.hub.resync("gap")
+    world.publish("a", reason="gap")
     subscriber, wire = world.client("a")
     assert world.hub.missed(Position(epoch=EPOCH, offset=0), frozenset("a")) is None
     await world.hub.flush()
     await world.hub.flush()
     assert [message for message, _ in wire.read()] == [Resync(offset=1, reason="gap")]
     assert subscriber.offset == 1
+
+
+# Another log.
+
+
+async def test_whoever_listens_when_the_log_becomes_another_one_drops_everything_and_learns_where_he_stands() -> None:
+    world = World()
+    _, wire = world.client("a")
+    _, idle_wire = world.client()
+    world.publish("a")
+    world.hub.begin("another", 40)
+    assert world.hub.position == Position(epoch="another", offset=40)
+    await world.hub.flush()
+    position = Position(epoch="another", offset=40)
+    assert wire.read() == [
+        (Resync(offset=40, reason="restart"), position),
+        (PositionUpdate(epoch="another", offset=40), position),
+    ]
+    assert idle_wire.unread == []
+    world.publish("a:1")
+    await world.hub.flush()
+    await world.hub.flush()
+    assert heard(wire) == [(41, {"a:1"})]
+    assert world.resynced() == {"restart": 1}
+
+
+async def test_what_was_published_of_the_new_log_before_he_was_told_of_it_is_covered() -> None:
+    world = World()
+    _, wire = world.client("a")
+    world.hub.begin("another", 0)
+    world.publish("a")
+    world.publish("a")
+    await world.hub.flush()
+    assert [message for message, _ in wire.read()] == [
+        Resync(offset=2, reason="restart"),
+        PositionUpdate(epoch="another", offset=2),
+    ]
+
+
+async def test_a_log_that_was_trimmed_past_us_is_the_same_log_and_a_resync() -> None:
+    world = World()
+    _, wire = world.client("a")
+    world.publish("a")
+    await world.hub.flush()
+    wire.read()
+    world.hub.begin(EPOCH, 50)
+    await world.hub.flush()
+    assert [message for message, _ in wire.read()] == [
+        Resync(offset=50, reason="expired"),
+        PositionUpdate(epoch=EPOCH, offset=50),
+    ]
+    assert world.hub.missed(Position(epoch=EPOCH, offset=1), None) == "expired"
+
+
+async def test_who_does_not_read_while_the_log_changes_twice_is_told_once_of_the_newest() -> None:
+    world = World(buffer=0)
+    subscriber, wire = world.client("a")
+    world.publish("a")
+    await world.hub.flush()
+    world.publish("a:1")
+    await world.hub.flush()
+    assert subscriber.lagging
+    for epoch in ("second", "third"):
+        world.hub.begin(epoch, 7)
+        world.publish("a")
+        await world.hub.flush()
+    assert heard(wire) == [(1, {"a"})]
+    await world.hub.flush()
+    assert [message for message, _ in wire.read()] == [
+        Resync(offset=8, reason="restart"),
+        PositionUpdate(epoch="third", offset=8),
+    ]
+    assert not subscriber.lagging
+
+
+async def test_who_asks_for_something_else_while_he_is_to_drop_everything_is_told_that_first() -> None:
+    world = World()
+    subscriber, wire = world.client("a")
+    world.hub.begin("another", 5)
+    world.hub.listen(subscriber, frozenset({"b"}))
+    assert [message for message, _ in wire.read()] == [
+        Resync(offset=5, reason="restart"),
+        PositionUpdate(epoch="another", offset=5),
+    ]
+    await world.hub.flush()
+    assert wire.unread == []
+
+
+@pytest.mark.parametrize("behind", [0, 5, 20])
+async def test_a_log_that_becomes_another_one_during_a_flush_moves_nobody_beyond_it(
+    monkeypatch: pytest.MonkeyPatch, behind: int
+) -> None:
+    """The flush had the old log's offsets; had it gone on, its end would be beyond what the new log has."""
+    monkeypatch.setattr(hub_module, "BURST", 2)
+    world = World()
+    clients = [world.client("a") for _ in range(6)]
+    for _ in range(10):
+        world.publish("a")
+    flushing = asyncio.create_task(world.hub.flush())
+    await asyncio.sleep(0)
+    assert sum(bool(wire.unread) for _, wire in clients) == 2
+    world.hub.begin("another", behind)
+    world.publish("b")
+    await flushing
+    assert all(subscriber.offset <= behind + 1 for subscriber, _ in clients)
+    world.publish("a:1")
+    await world.hub.flush()
+    newest = Position(epoch="another", offset=behind + 2)
+    told = []
+    for subscriber, wire in clients:
+        messages = wire.read()
+        told.append(len(messages))
+        assert messages[-2:] == [
+            (Resync(offset=newest.offset, reason="restart"), newest),
+            (PositionUpdate(epoch="another", offset=newest.offset), newest),
+        ]
+        assert all(position.epoch == EPOCH for _, position in messages[:-2])
+        assert subscriber.offset == subscriber.told == newest.offset
+    assert sorted(told) == [2, 2, 2, 2, 3, 3]
+    world.publish("a:2")
+    await world.hub.flush()
+    assert all(heard(wire) == [(newest.offset + 1, {"a:2"})] for _, wire in clients)
 
 
 async def test_who_answers_while_behind_is_first_told_what_waits_for_him() -> None:
@@ -367,8 +499,9 @@ async def test_missed_ends_where_the_next_flush_begins() -> None:
 
 
 async def test_run_flushes_what_is_published_and_tells_quiet_clients_their_position() -> None:
-    replay = Replay(epoch=EPOCH, max_entries=10, max_age=1e9)
+    replay = Replay(max_entries=10, max_age=1e9)
     hub = Hub(replay, lambda _: None, pace=0.0, buffer=1 << 20, position_interval=0.02)
+    hub.begin(EPOCH, 0)
     wires = {interest: Wire() for interest in ("a", "b")}
     for interest, wire in wires.items():
         subscriber = Subscriber(transport=wire, frame=framed)
@@ -376,11 +509,11 @@ async def test_run_flushes_what_is_published_and_tells_quiet_clients_their_posit
         hub.listen(subscriber, frozenset({interest}))
     running = asyncio.create_task(hub.run())
     try:
-        hub.publish(Invalidation(patterns=("a",), at=AT))
+        hub.publish(Invalidation(offset=1, patterns=("a",), at=AT), 0.0)
         await eventually(lambda: bool(wires["a"].unread and wires["b"].unread))
         assert [message for message, _ in wires["b"].read()] == [PositionUpdate(epoch=EPOCH, offset=1)]
         assert heard(wires["a"]) == [(1, {"a"})]
-        hub.publish(Invalidation(patterns=("b",), at=AT))
+        hub.publish(Invalidation(offset=2, patterns=("b",), at=AT), 0.0)
         await eventually(lambda: bool(wires["a"].unread and wires["b"].unread))
     finally:
         running.cancel()
@@ -391,17 +524,18 @@ async def test_run_flushes_what_is_published_and_tells_quiet_clients_their_posit
 
 
 async def test_run_looks_again_at_who_did_not_read() -> None:
-    replay = Replay(epoch=EPOCH, max_entries=10, max_age=1e9)
+    replay = Replay(max_entries=10, max_age=1e9)
     hub = Hub(replay, lambda _: None, pace=0.0, buffer=0, position_interval=1e9)
+    hub.begin(EPOCH, 0)
     wire = Wire()
     subscriber = Subscriber(transport=wire, frame=framed)
     hub.join(subscriber)
     hub.listen(subscriber, None)
     running = asyncio.create_task(hub.run())
     try:
-        hub.publish(Invalidation(patterns=("a",), at=AT))
+        hub.publish(Invalidation(offset=1, patterns=("a",), at=AT), 0.0)
         await eventually(lambda: bool(wire.unread))
-        hub.publish(Invalidation(patterns=("b",), at=AT))
+        hub.publish(Invalidation(offset=2, patterns=("b",), at=AT), 0.0)
         await eventually(lambda: subscriber.lagging)
         assert heard(wire) == [(1, {"a"})]
         await eventually(lambda: bool(wire.unread))
@@ -451,6 +585,15 @@ def test_a_message_says_what_the_invalidation_does() -> None:
 # Everything at once, on random interleavings.
 
 
+@dataclass
+class Era:
+    """What was published of one log, by offset; and whether it is a resync of whoever hears one of the patterns."""
+
+    epoch: str
+    start: int
+    published: dict[int, tuple[bool, set[str]]] = field(default_factory=dict)
+
+
 class Watcher:
     """One client: what he asked for when, what he heard, and from where he would resume."""
 
@@ -460,19 +603,25 @@ class Watcher:
         self.wire = Wire()
         self.subscriber = Subscriber(transport=self.wire, frame=framed)
         world.hub.join(self.subscriber)
-        self.start = world.hub.position.offset
-        #: (offset after which it holds, what), in order.
-        self.interests: list[tuple[int, Interest]] = []
+        self.start = world.hub.position
+        #: (epoch, offset after which it holds, what), in order.
+        self.interests: list[tuple[str, int, Interest]] = []
         self.heard: list[tuple[ServerMessage, Position]] = []
         self.listen(interest)
 
     def listen(self, interest: Interest) -> None:
         self.world.hub.listen(self.subscriber, interest)
-        self.interests.append((self.world.hub.position.offset, interest))
+        position = self.world.hub.position
+        self.interests.append((position.epoch, position.offset, interest))
 
-    def interest_at(self, offset: int) -> Interest:
-        """What he asked to hear of ``offset``."""
-        return [interest for after, interest in self.interests if after < offset][-1]
+    def displaced(self, epoch: str, offset: int) -> None:
+        """The log is another one: what he asked for holds in it."""
+        self.interests.append((epoch, offset, self.interests[-1][2]))
+
+    def interest_at(self, epoch: str, offset: int) -> Interest:
+        """What he asked to hear of ``offset``; nothing, where he was not there yet."""
+        there = [interest for of, after, interest in self.interests if of == epoch and after < offset]
+        return there[-1] if there else frozenset()
 
     def take(self, count: int | None = None) -> None:
         self.heard += self.wire.read(count)
@@ -487,15 +636,28 @@ def concerning(patterns: Iterable[str], interest: Interest) -> set[str]:
     return {p for p in patterns if interest is None or any(hears(word, p) for word in interest)}
 
 
-def check(watcher: Watcher, published: dict[int, set[str] | None], upto: int, most_waiting: int) -> None:
-    """Hold what ``watcher`` heard against what was ``published`` (None: a resync) up to the offset ``upto``."""
-    told = watcher.start
-    due = {
-        offset: patterns and concerning(patterns, watcher.interest_at(offset))
-        for offset, patterns in published.items()
-        if watcher.start < offset <= upto and watcher.interest_at(offset) != frozenset()
-    }
-    for message, position in watcher.heard:
+def check(watcher: Watcher, era: Era, upto: int | None, most_waiting: int) -> None:
+    """Hold what ``watcher`` heard of the log ``era`` against what was published in it, all of it up to the offset
+    ``upto``; None: it has ended since, and he may have been told any part of it."""
+    there_before = era.epoch != watcher.start.epoch
+    start = told = era.start if there_before else watcher.start.offset
+    messages = [(message, position) for message, position in watcher.heard if position.epoch == era.epoch]
+    listened = [interest for of, _, interest in watcher.interests if of == era.epoch][:1] != [frozenset()]
+    if there_before and listened and (messages or upto is not None):
+        (first, _), (second, _) = messages[:2]
+        assert isinstance(first, Resync)
+        assert first.reason == "restart"
+        assert first.offset >= start
+        assert second == PositionUpdate(epoch=era.epoch, offset=first.offset)
+        told, messages = first.offset, messages[2:]
+
+    def due_of(offset: int) -> set[str] | None:
+        resync, patterns = era.published[offset]
+        mine = concerning(patterns, watcher.interest_at(era.epoch, offset))
+        return None if resync and mine else set() if resync else mine
+
+    due = {offset: due_of(offset) for offset in era.published if start < offset}
+    for message, position in messages:
         assert isinstance(message, Invalidate | Resync)
         assert message.offset > told, "offsets do not rise"
         assert position.offset >= message.offset
@@ -514,7 +676,7 @@ def check(watcher: Watcher, published: dict[int, set[str] | None], upto: int, mo
         # What a frame's position covers, the client will not ask for again.
         later = [offset for offset, patterns in due.items() if told < offset <= position.offset and patterns != set()]
         assert not later, "the position promises more than was told"
-    missing = [offset for offset, patterns in due.items() if offset > told and patterns != set()]
+    missing = [offset for offset, patterns in due.items() if told < offset <= (upto or 0) and patterns != set()]
     assert not missing, "something was never told"
 
 
@@ -526,7 +688,8 @@ steps = st.one_of(
     st.tuples(st.just("join"), st.tuples(interests, st.booleans())),
     st.tuples(st.just("leave"), st.integers(0, 1_000)),
     st.tuples(st.just("read"), st.tuples(st.integers(0, 1_000), st.integers(1, 4))),
-    st.tuples(st.just("resync"), st.none()),
+    st.tuples(st.just("resync"), st.sets(st.sampled_from(WORDS), min_size=1, max_size=2)),
+    st.tuples(st.just("begin"), st.integers(0, 30)),
     st.tuples(st.just("yield"), st.integers(1, 5)),
     st.tuples(st.just("flush"), st.none()),
 )
@@ -535,9 +698,9 @@ steps = st.one_of(
 async def run_history(history: list[tuple[str, object]], first: list[tuple[Interest, bool]]) -> None:
     """Play ``history`` against a hub that flushes at the same time, then hold every client's hearing against it."""
     world = World(buffer=120)
-    published: dict[int, set[str] | None] = {}
+    eras = [Era(epoch=EPOCH, start=0)]
     watchers = [Watcher(world, interest, reads=reads) for interest, reads in first]
-    gone: list[tuple[Watcher, int]] = []
+    gone: list[tuple[Watcher, Position]] = []
     flushing: asyncio.Task[None] | None = None
 
     async def flushed() -> None:
@@ -548,10 +711,15 @@ async def run_history(history: list[tuple[str, object]], first: list[tuple[Inter
         match step, what:
             case "publish", set():
                 world.publish(*sorted(what))
-                published[world.replay.last] = what
-            case "resync", _:
-                world.hub.resync("gap")
-                published[world.replay.last] = None
+                eras[-1].published[world.hub.newest] = (False, what)
+            case "resync", set():
+                world.publish(*sorted(what), reason="gap")
+                eras[-1].published[world.hub.newest] = (True, what)
+            case "begin", int(offset):
+                eras.append(Era(epoch=f"{EPOCH}{len(eras)}", start=offset))
+                world.hub.begin(eras[-1].epoch, offset)
+                for watcher in watchers:
+                    watcher.displaced(eras[-1].epoch, offset)
             case "listen", (int(number), None | frozenset() as interest) if watchers:
                 watchers[number % len(watchers)].listen(interest)
             case "join", (None | frozenset() as interest, bool(reads)):
@@ -559,7 +727,7 @@ async def run_history(history: list[tuple[str, object]], first: list[tuple[Inter
             case "leave", int(number) if watchers:
                 watcher = watchers.pop(number % len(watchers))
                 watcher.leave()
-                gone.append((watcher, watcher.heard[-1][1].offset if watcher.heard else watcher.start))
+                gone.append((watcher, watcher.heard[-1][1] if watcher.heard else watcher.start))
             case "read", (int(number), int(count)) if watchers:
                 watchers[number % len(watchers)].take(count)
             case "yield", int(times):
@@ -579,23 +747,27 @@ async def run_history(history: list[tuple[str, object]], first: list[tuple[Inter
             watcher.take()
     for watcher in watchers:
         assert not watcher.subscriber.lagging
-        check(watcher, published, world.replay.last, replay_module.MAX_WAITING)
-        assert watcher.wire.most <= 120 + 8 * 200
+        for era in eras:
+            check(watcher, era, world.hub.newest if era is eras[-1] else None, replay_module.MAX_WAITING)
+        assert watcher.wire.most <= 120 + 9 * 200
     for watcher, told in gone:
-        check(watcher, published, told, replay_module.MAX_WAITING)
-        resumes(world, published, told)
+        for era in eras:
+            check(watcher, era, told.offset if era.epoch == told.epoch else None, replay_module.MAX_WAITING)
+        resumes(world, eras[-1], told)
 
 
-def resumes(world: World, published: dict[int, set[str] | None], told: int) -> None:
-    """Who comes back after ``told`` hears exactly what he missed, or is resynced because of a gap."""
-    since = Position(epoch=EPOCH, offset=told)
-    after = {offset: patterns for offset, patterns in published.items() if offset > told}
+def resumes(world: World, era: Era, since: Position) -> None:
+    """Who comes back to the log of today from ``since`` hears exactly what he missed, or is resynced."""
     for interest in (None, frozenset({"a"}), frozenset({"b:1", "c"})):
         missed = world.hub.missed(since, interest)
-        if None in after.values():
+        if since.epoch != era.epoch:
+            assert missed == "restart"
+            continue
+        after = [(o, resync, concerning(p, interest)) for o, (resync, p) in era.published.items() if o > since.offset]
+        if any(resync and patterns for _, resync, patterns in after):
             assert missed == "gap"
             continue
-        due = {offset: concerning(patterns or (), interest) for offset, patterns in after.items()}
+        due = {offset: patterns for offset, resync, patterns in after if not resync}
         concerned: set[str] = set().union(*due.values())
         if missed is None:
             assert not concerned
@@ -649,7 +821,9 @@ async def test_hundreds_of_clients_hear_exactly_what_concerns_them(seed: int) ->
                 )
             )
         if random.random() < 0.02:
-            history.append(("resync", None))
+            history.append(("resync", {random.choice(WORDS)}))
+        if random.random() < 0.01:
+            history.append(("begin", random.randrange(300)))
     await run_history(history, [(interest(), random.random() < 0.8) for _ in range(350)])
 
 

@@ -22,22 +22,28 @@ from afresh_notifier.dependencies import Catalogue
 from afresh_notifier.logs import EVENTS, Log
 from afresh_notifier.metrics import Metrics
 from afresh_notifier.observations import (
+    BellSet,
     CatalogueRead,
     ChangesHeard,
     ClientJoined,
     ClientLeft,
     ClientResynced,
     ConnectFailed,
+    ConsumeFailed,
     Delivered,
+    Following,
     GapFound,
     Invalidated,
+    Leading,
     Listening,
     ListeningLost,
+    LogMeasured,
     Observation,
     PayloadRejected,
     RefreshDone,
     RefreshNotDone,
     RefreshPostponed,
+    RefreshStarted,
     SettingIgnored,
     fan_out,
 )
@@ -197,6 +203,12 @@ def test_metrics_count_what_is_observed() -> None:
         ListeningLost(reason="r"),
         Listening(backend_pid=2),
         GapFound(reason="r"),
+        Following(leader="another", term=1),
+        Leading(term=2),
+        BellSet(ringing=True),
+        LogMeasured(changes=3, oldest=0.5),
+        LogMeasured(changes=2, oldest=0.25),
+        ConsumeFailed(problem="p", retry_in=1.0),
         ChangesHeard(table="public.t", count=3),
         ChangesHeard(table="public.t", count=2),
         PayloadRejected(problem="p", payload="x"),
@@ -205,8 +217,8 @@ def test_metrics_count_what_is_observed() -> None:
         RefreshDone(view="v", method="plain", seconds=0.25, dirty_for=1.0),
         RefreshNotDone(view="v", problem="p", hint="", failures=1, broken=False),
         RefreshPostponed(view="v", problem="p", waits=1),
-        Invalidated(offset=4, patterns=(), tables=(), views=()),
-        Invalidated(offset=9, patterns=(), tables=(), views=()),
+        Invalidated(offset=4, patterns=(), tables=(), views=(), reason=None, age=0),
+        Invalidated(offset=9, patterns=(), tables=(), views=(), reason=None, age=0),
         ClientJoined(kind="sse"),
         ClientJoined(kind="sse"),
         ClientLeft(kind="sse"),
@@ -219,6 +231,12 @@ def test_metrics_count_what_is_observed() -> None:
     wanted = {
         ("afresh_listening",): 1,
         ("afresh_listening_lost_total",): 1,
+        ("afresh_leading",): 1,
+        ("afresh_terms_total",): 1,
+        ("afresh_bell_ringing",): 1,
+        ("afresh_change_log_rows",): 2,
+        ("afresh_change_log_seconds",): 0.25,
+        ("afresh_consume_failures_total",): 1,
         ("afresh_gaps_total",): 1,
         ("afresh_changes_total", "public.t"): 5,
         ("afresh_payloads_rejected_total",): 1,
@@ -257,3 +275,28 @@ def test_docs_name_every_metric_with_its_type_and_labels_and_no_other() -> None:
     named = {(name, kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
     assert made == named
     assert len(rows) == len(named)
+
+
+def test_who_ceases_to_lead_says_nothing_of_the_bell() -> None:
+    metrics = Metrics()
+    for observation in (Leading(term=1), BellSet(ringing=True), Following(leader=None, term=None, reason="r")):
+        metrics(observation)
+    found = samples(metrics)
+    assert found["afresh_leading",] == found["afresh_bell_ringing",] == 0
+
+
+def test_the_board_knows_who_leads_and_what_the_leader_refreshed() -> None:
+    board = Board()
+    board(CatalogueRead(catalogue=VALUES[Catalogue], suspects=(), ignored=(), seconds=0.1))
+    assert board.role == "follower"
+    board(Following(leader="another", term=1))
+    assert (board.role, board.leader) == ("follower", "another")
+    board(Invalidated(offset=1, patterns=("p",), tables=(), views=("public.v", "unknown"), reason=None, age=0))
+    assert board.views["public.v"].last_refresh is not None
+    board(Leading(term=2))
+    assert (board.role, board.leader) == ("leader", None)
+    board(RefreshStarted(view="public.v"))
+    assert board.views["public.v"].refreshing
+    board(Following(leader=None, term=None, reason="another instance leads"))
+    assert board.role == "follower"
+    assert not board.views["public.v"].refreshing

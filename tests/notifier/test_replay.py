@@ -17,13 +17,21 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def replay(entries: int = 100, age: float = 100.0) -> Replay:
-    return Replay(epoch="e", max_entries=entries, max_age=age)
+    one = Replay(max_entries=entries, max_age=age)
+    one.begin("e", 0)
+    return one
 
 
 def add(one: Replay, *offsets: int, now: float = 0.0) -> Replay:
     """Each offset with a pattern of its own, which says it, and one that all share."""
     for offset in offsets:
         one.add(Invalidation(offset=offset, patterns=(f"p{offset}", "all"), at=AT), now)
+    return one
+
+
+def resync(one: Replay, offset: int, *patterns: str, reason: ResyncReason = "gap", now: float = 0.0) -> Replay:
+    """A resync of whoever hears one of ``patterns``."""
+    one.add(Invalidation(offset=offset, patterns=patterns, reason=reason, at=AT), now)
     return one
 
 
@@ -71,7 +79,7 @@ def test_an_offset_that_does_not_rise_is_refused() -> None:
     with pytest.raises(ValueError, match="offset 5 does not come after 5"):
         add(one, 5)
     with pytest.raises(ValueError, match="offset 4 does not come after 5"):
-        one.break_off(4, "gap", 0.0)
+        resync(one, 4, "all")
     assert offsets(one.missed(0, 5, None)) == {5}
 
 
@@ -91,25 +99,60 @@ def test_what_is_too_old_is_forgotten() -> None:
     assert offsets(one.missed(2, 4, None)) == {3, 4}
 
 
-def test_who_stands_before_a_break_is_told_its_reason_even_when_it_is_forgotten() -> None:
-    one = add(replay(entries=3), 1, 2)
-    one.break_off(3, "gap", 0.0)
+def test_who_stands_before_a_resync_is_told_its_reason_until_it_is_forgotten() -> None:
+    one = resync(add(replay(entries=3), 1, 2), 3, "all")
     assert offsets(one.missed(0, 2, None)) == {1, 2}
     add(one, 4, 5)
-    assert one.missed(0, 5, None) == one.missed(2, 3, None) == "gap"
+    assert one.missed(0, 5, None) == "expired"
+    assert one.missed(2, 5, None) == one.missed(2, 3, None) == "gap"
     assert offsets(one.missed(3, 5, None)) == {4, 5}
-    add(one, 6, 7)
-    assert one.missed(2, 7, None) == "gap"
-    assert one.missed(3, 7, None) == "expired"
-    assert one.missed(1, 2, None) == "expired"  # the break came later
+    add(one, 6)
+    assert one.missed(2, 6, None) == "expired"
+    assert offsets(one.missed(3, 6, None)) == {4, 5, 6}
 
 
-def test_of_two_breaks_the_newest_in_the_stretch_says_why() -> None:
-    one = replay()
-    one.break_off(1, "restart", 0.0)
-    one.break_off(2, "gap", 0.0)
-    assert one.missed(0, 2, None) == "gap"
-    assert one.missed(0, 1, None) == "restart"
+def test_a_resync_concerns_whoever_hears_one_of_its_patterns_and_nobody_else() -> None:
+    one = add(resync(add(replay(), 1), 2, "p:x", "q"), 3)
+    for interest in (None, frozenset({"p"}), frozenset({"p:x:y"}), frozenset({"q", "z"})):
+        assert one.missed(0, 3, interest) == "gap"
+        assert one.missed(2, 3, interest) != "gap"
+    for interest in (frozenset({"p:y"}), frozenset({"z"}), frozenset()):
+        assert one.missed(0, 3, interest) is None
+    assert offsets(one.missed(0, 3, frozenset({"all", "p1", "p3"}))) == {1, 3}
+
+
+def test_a_resync_of_nothing_concerns_nobody() -> None:
+    one = add(resync(replay(), 1), 2)
+    assert offsets(one.missed(0, 2, None)) == {2}
+
+
+def test_of_two_resyncs_the_newest_that_concerns_him_says_why() -> None:
+    one = resync(resync(replay(), 1, "a", "b", reason="restart"), 2, "b")
+    assert one.missed(0, 2, None) == one.missed(0, 2, frozenset({"b"})) == "gap"
+    assert one.missed(0, 1, None) == one.missed(0, 2, frozenset({"a"})) == "restart"
+
+
+def test_another_log_begins_where_it_is_said_to_and_nothing_before_is_known() -> None:
+    one = add(replay(), 1, 2, 3)
+    assert offsets(one.since(Position(epoch="e", offset=1), 3, None)) == {2, 3}
+    one.begin("f", 3)
+    assert (one.epoch, one.last) == ("f", 3)
+    assert one.since(Position(epoch="e", offset=1), 3, None) == "restart"
+    assert one.since(Position(epoch="f", offset=3), 3, None) is None
+    assert one.since(Position(epoch="f", offset=2), 3, None) == "expired"
+    add(one, 5)
+    assert offsets(one.missed(3, 5, None)) == {5}
+    assert one.missed(2, 5, None) == "expired"
+
+
+def test_the_same_log_may_begin_anew_further_on_or_further_back() -> None:
+    one = add(replay(), 1, 2, 3)
+    one.begin("e", 10)
+    assert one.missed(3, 10, None) == "expired"
+    assert one.missed(10, 10, None) is None
+    one.begin("e", 2)
+    assert one.missed(10, 2, None) == one.missed(3, 2, None) == "expired"
+    assert offsets(add(one, 3).missed(2, 3, None)) == {3}
 
 
 def test_more_than_one_message_holds_is_an_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,36 +184,47 @@ def test_an_answer_is_remembered_only_for_its_own_stretch_and_interest(monkeypat
 
 @given(
     steps=st.lists(
-        st.tuples(st.sampled_from(["add", "add", "break"]), st.integers(1, 3), st.floats(0, 4)), max_size=30
+        st.tuples(st.sampled_from(["add", "add", "add", "resync", "begin"]), st.integers(1, 3), st.floats(0, 4)),
+        max_size=30,
     ),
     entries=st.integers(1, 10),
     after=st.integers(0, 60),
     upto=st.integers(0, 60),
+    hears_resyncs=st.booleans(),
 )
 def test_all_of_a_stretch_is_told_or_nothing(
-    steps: list[tuple[str, int, float]], entries: int, after: int, upto: int
+    steps: list[tuple[str, int, float]], entries: int, after: int, upto: int, hears_resyncs: bool
 ) -> None:
-    one, now, all_of_it = replay(entries, age=10.0), 0.0, {}
+    one, now, begun = replay(entries, age=10.0), 0.0, 0
+    all_of_it: dict[int, tuple[str, float]] = {}
     for step, stride, pause in steps:
         now += pause
         offset = one.last + stride
+        if step == "begin":
+            begun = max(0, offset - 2)
+            one.begin("e", begun)
+            all_of_it.clear()
+            continue
         if step == "add":
             add(one, offset, now=now)
         else:
-            one.break_off(offset, "gap", now)
+            resync(one, offset, "resync", now=now)
         all_of_it[offset] = (step, now)
+    interest = None if hears_resyncs else frozenset({"p", "all"})
     upto = min(upto, one.last)
-    wanted = {offset for offset in all_of_it if after < offset <= upto}
-    missed = one.missed(after, upto, None)
-    broken = any(all_of_it[offset][0] == "break" for offset in wanted)
+    stretch = {offset for offset in all_of_it if after < offset <= upto}
+    wanted = {offset for offset in stretch if all_of_it[offset][0] == "add"}
+    missed = one.missed(after, upto, interest)
+    broken = hears_resyncs and wanted != stretch
     kept = {offset for offset, (_, at) in list(all_of_it.items())[-entries:] if at >= now - 10.0}
     if after > one.last:
         assert missed == "expired"
     elif not isinstance(missed, str):
         assert offsets(missed) == wanted
         assert not broken
+        assert after >= begun or after >= upto
     elif missed == "gap":
         assert broken
     else:
         assert missed == "expired"
-        assert any(after < offset for offset in all_of_it.keys() - kept)
+        assert after < begun or any(after < offset for offset in all_of_it.keys() - kept)

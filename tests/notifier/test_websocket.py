@@ -239,7 +239,7 @@ async def test_a_client_that_was_away_during_a_gap_is_resynced() -> None:
         async with connect(open_doors.url) as client:
             welcome = await client.hear()
             assert isinstance(welcome, Welcome)
-        open_doors.hub.resync("gap")
+        open_doors.publish("a", reason="gap")
         await open_doors.flushed()
         async with connect(open_doors.url) as client:
             await client.hear()

@@ -18,7 +18,7 @@ from support.scenario import DIAMOND, TICK, TOTALS, Running, afresh, diamond_fre
 
 #: What somebody else may say on our channel, none of it a change.
 RUBBISH = [
-    "",
+    " ",
     "hello",
     "null",
     "[]",

@@ -1,18 +1,64 @@
-"""Two services on one database: double work, no harm."""
+"""Two services on one database: one leads; two that both believe it do double work, and no harm."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
 
+from afresh_notifier.observations import Following, Leading, RefreshDone
 from conftest import eventually
-from support.scenario import DIAMOND, TICK, Running, afresh, connected, diamond_fresh, gates
+from support.scenario import DIAMOND, OVERVIEW, TICK, Running, afresh, connected, diamond_fresh, gates, listening
+
+
+@asynccontextmanager
+async def two_leaders(dsn: str, db: asyncpg.Connection) -> AsyncIterator[tuple[Running, Running]]:
+    """Two services that both believe to lead: the first does not look after its lease for an hour, and it is taken away."""
+    async with afresh(dsn, lease={"length": 7200, "renew": 3600}) as first:
+        await first.seen.until(Leading)
+        await db.execute("UPDATE afresh.lease SET expires = '-infinity'")
+        async with afresh(dsn) as second:
+            await second.seen.until(Leading)
+            assert first.service.board.leading
+            yield first, second
 
 
 async def _both_settled(db: asyncpg.Connection, *services: Running) -> None:
     for running in services:
         await running.settled(db)
+
+
+async def test_one_of_two_leads_and_both_tell(dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(DIAMOND)
+    async with afresh(dsn) as first, afresh(dsn) as second:
+        await first.seen.until(Leading)
+        await second.seen.until(Following)
+        async with listening(first.url) as one, listening(second.url) as other:
+            await db.execute("UPDATE entries SET amount = 1 WHERE id = 1")
+            await _both_settled(db, first, second)
+            await eventually(lambda: bool(one.invalidations(view=OVERVIEW) and other.invalidations(view=OVERVIEW)))
+        assert await diamond_fresh(db)
+        assert not second.seen.of(RefreshDone)
+        assert not second.seen.of(Leading)
+        assert first.seen.refreshes(OVERVIEW) > 0
+
+
+async def test_follower_takes_over_at_once_from_a_leader_that_stops(dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(DIAMOND)
+    # The lease would not run out within the test: it is given up.
+    lease = {"length": 3600, "renew": 60}
+    async with AsyncExitStack() as first_stands, AsyncExitStack() as stack:
+        first = await first_stands.enter_async_context(afresh(dsn, lease=lease))
+        await first.seen.until(Leading)
+        second = await stack.enter_async_context(afresh(dsn, lease=lease))
+        await second.seen.until(Following)
+        await first_stands.aclose()
+        await second.seen.until(Leading)
+        await db.execute("UPDATE entries SET amount = 5 WHERE id = 2")
+        await second.settled(db)
+        assert await diamond_fresh(db)
 
 
 async def test_two_instances_never_move_a_view_backwards(dsn: str, db: asyncpg.Connection) -> None:
@@ -38,7 +84,7 @@ async def test_two_instances_never_move_a_view_backwards(dsn: str, db: asyncpg.C
             for _ in range(300):
                 await writer.execute("UPDATE counter SET n = n + 1")
 
-    async with afresh(dsn) as first, afresh(dsn) as second:
+    async with two_leaders(dsn, db) as (first, second):
         await _both_settled(db, first, second)
         before = first.seen.mark, second.seen.mark
         async with asyncio.TaskGroup() as group:
@@ -57,7 +103,7 @@ async def test_refresh_of_one_instance_does_not_satisfy_the_other_with_older_dat
 ) -> None:
     """One holds a refresh with an old snapshot; the other hears of a newer change, and takes its turn after that."""
     await db.execute(DIAMOND)
-    async with gates(dsn) as held, afresh(dsn) as first, afresh(dsn) as second:
+    async with gates(dsn) as held, two_leaders(dsn, db) as (first, second):
         await _both_settled(db, first, second)
         await held.close(1)
         await db.execute("UPDATE entries SET amount = 1 WHERE id = 1")

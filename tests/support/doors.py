@@ -18,7 +18,7 @@ import aiohttp
 import asyncpg
 import orjson
 
-from afresh_cache.messages import PROTOCOL, Position, ServerMessage, read_server_message
+from afresh_cache.messages import PROTOCOL, Position, ResyncReason, ServerMessage, read_server_message
 from afresh_notifier import app
 from afresh_notifier.board import Board
 from afresh_notifier.http import Api
@@ -30,9 +30,17 @@ from afresh_notifier.refresher import Refresher
 from afresh_notifier.replay import Replay
 from afresh_notifier.settings import Settings
 from afresh_notifier.subscriber import Subscriber
+from afresh_notifier.tail import Tail
 from conftest import PATIENCE, eventually
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class NoLog(Tail):
+    """Where there is no log, everybody stands at its end."""
+
+    async def reach(self, offset: float) -> None:
+        """Return at once."""
 
 
 class Doors:
@@ -44,7 +52,7 @@ class Doors:
         self.board = Board()
         self.metrics = Metrics()
         self.observe = fan_out(self.board, self.metrics, self.observed.append)
-        self.replay = Replay(epoch=epoch, max_entries=entries, max_age=1e9)
+        self.replay = Replay(max_entries=entries, max_age=1e9)
         server = settings.server
         self.hub = Hub(
             self.replay,
@@ -54,8 +62,10 @@ class Doors:
             position_interval=server.position_interval,
         )
         pool = asyncpg.create_pool("postgresql://nobody@127.0.0.1:1/none", min_size=0, max_size=1)
-        refresher = Refresher(pool, self.hub.publish, self.observe, concurrency=1)
-        self.api = Api(server, self.hub, refresher, self.board, self.metrics, self.observe)
+        self.hub.begin(epoch, 0)
+        refresher = Refresher(pool, lambda _: None, self.observe, concurrency=1)
+        tail = NoLog(pool, self.hub, self.observe, most=entries)
+        self.api = Api(server, self.hub, tail, refresher, self.board, self.metrics, self.observe)
         self.url = ""
 
     @property
@@ -71,9 +81,10 @@ class Doors:
         """Who is connected; the hub shows only how many."""
         return list(self.hub._subscribers)
 
-    def publish(self, *patterns: str) -> None:
-        """An invalidation, as a refresh makes it."""
-        self.hub.publish(Invalidation(patterns=patterns, at=AT))
+    def publish(self, *patterns: str, reason: ResyncReason | None = None) -> None:
+        """An invalidation, as the log has it after a refresh; with a ``reason`` a resync."""
+        entry = Invalidation(offset=self.hub.newest + 1, patterns=patterns, reason=reason, at=AT)
+        self.hub.publish(entry, asyncio.get_running_loop().time())
 
     def observations(self, kind: type[Observation]) -> list[Observation]:
         """Those of one kind."""

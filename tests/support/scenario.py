@@ -89,6 +89,11 @@ SELECT afresh.watch('entries', '{writer}');
 """
 )
 
+#: What has to be added to `DIAMOND` for each way of capture. A gap in the listening can hide what is only notified.
+CAPTURES = {
+    capture: f"SELECT afresh.watch('entries', '{{writer}}', capture => '{capture}');" for capture in ("log", "notify")
+}
+
 TOTALS, COUNTS, OVERVIEW = "public.totals", "public.counts", "public.overview"
 
 #: Whether all three views show what their definitions say, in one snapshot.
@@ -205,9 +210,17 @@ class Running:
                     await asyncio.sleep(0.001)
 
     async def settled(self, db: asyncpg.Connection) -> None:
-        """Wait until everything that is committed by now was heard, and every view is believed to be fresh."""
+        """Wait until everything that is committed by now was heard, every view is believed to be fresh, and what that made
+        stale has come to the hub."""
         await self.heard_all(db)
-        await eventually(self.quiet)
+
+        async def fresh() -> bool:
+            # What was told may be heard before the service knows that its commit went through: so the marks count too.
+            return self.quiet() and not await db.fetchval("SELECT EXISTS (SELECT FROM afresh.dirty)")
+
+        await eventually(fresh)
+        newest = await db.fetchval("SELECT coalesce(max(id), 0) FROM afresh.invalidation_log")
+        await eventually(lambda: self.service.hub.newest >= newest)
 
 
 @asynccontextmanager
@@ -276,6 +289,14 @@ async def listening(url: str) -> AsyncIterator[Listener]:
         await eventually(lambda: any(isinstance(event, client.Connected) for event in heard.events))
         yield heard
         task.cancel()
+
+
+async def resynced(heard: Listener, capture: str, *, since: int) -> None:
+    """Wait until the client was told to drop everything, if something may have been missed; else it must not have been."""
+    if capture == "notify":
+        await eventually(lambda: "gap" in heard.resyncs(since=since))
+    else:
+        assert heard.resyncs(since=since) == []
 
 
 class Gates:

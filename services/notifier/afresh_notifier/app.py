@@ -1,39 +1,54 @@
 """The service: wires the stages together, starts them in one TaskGroup, and stops them in the order of the data.
 
-A stage that dies takes the service down loudly; whoever started it starts it again, and it begins with a gap. On SIGTERM
-or SIGINT: stop listening, consume what was heard, refresh what is dirty, flush the hub, say goodbye to the clients; all
-within `server.shutdown_timeout`. A second signal means now.
+Every instance listens, follows the invalidation log and tells its clients; the one that holds the lease also takes changes
+and refreshes. A stage that dies takes the service down loudly; whoever started it starts it again. On SIGTERM or SIGINT:
+stop listening, take what there is, refresh what is dirty, give up the lease, flush the hub, say goodbye to the
+clients; all within `server.shutdown_timeout`. A second signal means now.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import os
 import signal
+import socket
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import asyncpg
 from aiohttp import web
 
 from afresh_notifier import database, packs
 from afresh_notifier.board import Board
+from afresh_notifier.changes import Gap, Heard, LeaseFree, LogGrown
 from afresh_notifier.consumer import Consumer
 from afresh_notifier.doctor import views
 from afresh_notifier.errors import ServeError
 from afresh_notifier.http import Api
 from afresh_notifier.hub import Hub
+from afresh_notifier.lease import Lease
 from afresh_notifier.listener import Inbox, Listener
 from afresh_notifier.logs import Log
 from afresh_notifier.metrics import Metrics
-from afresh_notifier.observations import Observe, Serving, Stopping, Warned, fan_out
+from afresh_notifier.observations import LogMeasured, Observe, Serving, Stopping, Warned, fan_out
 from afresh_notifier.refresher import Refresher
 from afresh_notifier.replay import Replay
+from afresh_notifier.resources import query
 from afresh_notifier.settings import Settings, http_address
+from afresh_notifier.tail import Tail
 
 #: How long clients may take to answer a goodbye, in seconds.
 GOODBYE = 2.0
+
+#: Connections beside those that refresh: the consumer's, the tail's, the measurement's, and one to spare.
+OTHERS = 4
+
+#: How often the change log is measured, in seconds.
+MEASURE_PACE = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +97,7 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
         database.require_serving(await database.facts(connection))
     board, metrics = Board(), Metrics()
     observe = fan_out(board, metrics, *observers)
-    replay = Replay(epoch=uuid.uuid4().hex, max_entries=settings.log.max_entries, max_age=settings.log.max_age)
+    replay = Replay(max_entries=settings.log.max_entries, max_age=settings.log.max_age)
     hub = Hub(
         replay,
         observe,
@@ -91,17 +106,36 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
         position_interval=settings.server.position_interval,
     )
     inbox = Inbox()
-    async with database.pool(settings.database, size=settings.refresh.concurrency + 2) as pool:
-        refresher = Refresher(pool, hub.publish, observe, concurrency=settings.refresh.concurrency)
-        consumer = Consumer(settings, installed, pool, inbox, refresher, hub.publish, hub.resync, observe)
-        listener = Listener(settings.database, inbox, observe)
-        api = Api(settings.server, hub, refresher, board, metrics, observe)
+    async with database.pool(settings.database, size=settings.refresh.concurrency + OTHERS) as pool:
+        tail = Tail(pool, hub, observe, most=settings.log.max_entries)
+        async with database.explained(settings.database):
+            await tail.load()
+        lease = Lease(settings.database, settings.lease, _name(), inbox.nudge, observe)
+        refresher = Refresher(pool, tail.wake, observe, concurrency=settings.refresh.concurrency)
+        consumer = Consumer(settings, installed, pool, inbox, refresher, lease, tail.wake, observe)
+
+        def hear(item: Heard) -> None:
+            match item:
+                case LogGrown(offset=offset):
+                    tail.wake(offset)
+                case LeaseFree():
+                    lease.wake()
+                case _:
+                    inbox.put(item)
+                    if isinstance(item, Gap):
+                        tail.wake()
+
+        listener = Listener(settings.database, hear, observe)
+        api = Api(settings.server, hub, tail, refresher, board, metrics, observe)
         async with _http(settings, api) as url, asyncio.TaskGroup() as group:
             listening = group.create_task(listener.run(), name="listener")
+            holding = group.create_task(lease.run(), name="lease")
             consuming = group.create_task(consumer.run(), name="consumer")
             refreshing = group.create_task(refresher.run(), name="refresher")
+            following = group.create_task(tail.run(), name="tail")
             telling = group.create_task(hub.run(), name="hub")
             inspecting = group.create_task(_inspect(settings, board, refresher, observe), name="inspection")
+            measuring = group.create_task(_measure(pool, observe), name="measurement")
             observe(Serving(url=url))
             yield Service(url=url, refresher=refresher, hub=hub, board=board)
             observe(Stopping(reason="asked to"))
@@ -112,10 +146,30 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
                     inbox.close()
                     await consuming
                     await refresher.drain()
+                    holding.cancel()
+                    await asyncio.wait([holding])
+                    await lease.resign()
+                    await tail.reach(math.inf)
                     await hub.drain()
-            for task in (consuming, refreshing, telling, inspecting):
+            for task in (holding, consuming, refreshing, following, telling, inspecting, measuring):
                 task.cancel()
             await api.goodbye(GOODBYE)
+
+
+def _name() -> str:
+    """What this instance is called among others: for people, and different from all others."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+
+
+async def _measure(pool: asyncpg.Pool, observe: Observe) -> None:
+    """Say every `MEASURE_PACE` seconds how much waits in the change log; where that cannot be asked, say nothing."""
+    while True:
+        with contextlib.suppress(*database.TRANSIENT):
+            async with database.lent(pool, MEASURE_PACE) as connection:
+                row = await connection.fetchrow(query("change_log_depth"))
+            assert row is not None  # noqa: S101 - an aggregate without GROUP BY has one row
+            observe(LogMeasured(changes=row["changes"], oldest=row["oldest"]))
+        await asyncio.sleep(MEASURE_PACE)
 
 
 async def _inspect(settings: Settings, board: Board, refresher: Refresher, observe: Observe) -> None:

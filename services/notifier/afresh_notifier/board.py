@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from afresh_notifier.observations import (
     CatalogueFailed,
     CatalogueRead,
     ConnectFailed,
+    Following,
+    Invalidated,
+    Leading,
     Listening,
     ListeningLost,
     Observation,
@@ -44,8 +47,15 @@ class Board:
         #: Whether the catalogue was read at least once: before that it is not known what there is to refresh.
         self.planned = asyncio.Event()
         self.why_not_planned = "the catalogue was not read yet"
+        self.leader: str | None = None
+        self.leading = False
         self.listening = False
         self.why_not_listening = "the listening connection is not there yet"
+
+    @property
+    def role(self) -> str:
+        """What this instance does: "leader" (it refreshes) or "follower"."""
+        return "leader" if self.leading else "follower"
 
     def __call__(self, observation: Observation) -> None:
         """Take note."""
@@ -56,6 +66,15 @@ class Board:
                 self.listening, self.why_not_listening = False, reason
             case ConnectFailed(problem=problem):
                 self.listening, self.why_not_listening = False, problem
+            case Leading():
+                self.leading, self.leader = True, None
+            case Following(leader=leader):
+                self.leading, self.leader = False, leader
+                for state in self.views.values():
+                    state.refreshing = False
+            case Invalidated(views=views, age=age) if not self.leading:
+                for view in views:
+                    self._state(view).last_refresh = datetime.now(UTC) - timedelta(seconds=age)
             case CatalogueFailed(problem=problem):
                 self.why_not_planned = f"the catalogue cannot be read: {problem}"
             case CatalogueRead(catalogue=catalogue, ignored=ignored):

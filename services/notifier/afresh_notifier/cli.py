@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from afresh_notifier.commands.compact import compact
 from afresh_notifier.commands.demo import demo
 from afresh_notifier.commands.doctor import doctor
 from afresh_notifier.commands.migrate import migrate
@@ -60,5 +61,5 @@ def cli(ctx: click.Context, config: Path | None, debug: bool) -> None:
     ctx.obj = Invocation(config)
 
 
-for command in (demo, doctor, migrate, refresh, serve, sql, tail, unwatch, verify, watch):
+for command in (compact, demo, doctor, migrate, refresh, serve, sql, tail, unwatch, verify, watch):
     cli.add_command(command)

@@ -1,14 +1,23 @@
-"""The consumer: takes what was heard, and passes on what follows from it.
+"""The consumer: takes changes, from the change log and from what was notified, and passes on what follows from them.
 
-In: the inbox. Out: dirty views to the refresher, invalidations that wait for no view to `publish`, and a resync to the
-clients after a gap. It also keeps the plan true: it is read anew after a gap, after a change of the catalogue, when a
-table is heard of that the plan does not know, and, where no event trigger tells, at a steady pace.
+In: the inbox, the change log, and the lease. Out, while this instance leads: marks for the views that are dirty, and
+appended invalidations that wait for no view, both in the transaction that takes the changes out of the log; and, after its
+commit, word to the refresher. On every instance it keeps the plan true: it is read anew after a gap, after a change of the
+catalogue, when a table is heard of that the plan does not know, and, where no event trigger tells, at a steady pace.
 
-Concurrency: one task. While it reads the plan (the only long await) changes gather in the inbox, which is bounded and
-turns into a gap when it is full; the plan is replaced in one step between awaits, and a change is always looked up in
-the plan that stands when it is consumed. A change that commits after the plan was read and before it stands is in the
-inbox behind us. The order after a gap: plan, dirty views, then the resync, so that whatever a client loads
-afterwards is told again when its view is refreshed.
+What a crash can leave, by the step after which it comes, and why each is right:
+
+- before the transaction: the change is in the log, which the next leader looks through as a whole;
+- within it: the same, since nothing of it was committed;
+- after its commit: the change is in the marks, which the next leader reads, and what was to be told is in the
+  invalidation log, which every instance follows;
+- the commit's answer was lost: either of the two; the marks are read again (`_unsure`).
+
+A change that was only notified is in nobody's log until that commit. So a gap in the listening, a full inbox, and taking
+over from another leader count as a change of everything in every table whose changes are notified.
+
+Concurrency: one task. Between two awaits of a transaction the plan cannot change, since this task alone replaces it; the
+lease can be lost at any time, and then two leaders do what one should: see `lease` for why that is no harm.
 """
 
 from __future__ import annotations
@@ -16,38 +25,47 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import asyncpg
 
 from afresh_cache.backoff import backoff
-from afresh_cache.messages import ResyncReason
-from afresh_notifier import database, planning
-from afresh_notifier.changes import CatalogueChange, Change, Gap, Heard
+from afresh_notifier import change_log, database, invalidation_log, marks, survey
+from afresh_notifier.changes import Bell, CatalogueChange, Change, Gap, Heard
 from afresh_notifier.clock import loop_time
+from afresh_notifier.database import Connection
 from afresh_notifier.debounce import Dirt
-from afresh_notifier.invalidation import Invalidation
-from afresh_notifier.listener import Inbox
+from afresh_notifier.invalidation import Invalidation, fill_all
+from afresh_notifier.lease import Lease
+from afresh_notifier.listener import INBOX_SIZE, Inbox
 from afresh_notifier.observations import (
+    BellSet,
     CatalogueFailed,
     CatalogueRead,
     ChangesHeard,
+    ConsumeFailed,
     GapFound,
     Observe,
     SettingIgnored,
 )
+from afresh_notifier.pace import Pace, Paces
 from afresh_notifier.packs import InstalledPack
 from afresh_notifier.refresher import Refresher
 from afresh_notifier.resources import query
 from afresh_notifier.settings import Settings
 
-#: First and longest wait between two attempts to read the catalogue, in seconds.
-RETRY_FIRST, RETRY_MAX = 0.1, 5.0
+#: First and longest wait between two attempts at what failed, in seconds.
+RETRY_FIRST, RETRY_MAX = 0.1, 2.0
 
-#: How long one reading of the plan may take, in seconds; then its connection is cut, and it is tried on another.
-READ_PATIENCE = 30.0
+#: How long one reading of the plan, and one look at the log, may take, in seconds; then its connection is cut.
+READ_PATIENCE, LOOK_PATIENCE = 30.0, 10.0
+
+#: How often the whole log and all marks are looked through, for what others have left there, in seconds.
+FULL_PACE = 5.0
+
+#: How often the invalidation log is trimmed, in seconds.
+TRIM_PACE = 30.0
 
 #: How often, in seconds, the plan may be read for tables that it does not know, and how many such are remembered.
 STRANGER_PACE, MAX_STRANGERS = 1.0, 1_000
@@ -57,7 +75,7 @@ UNKNOWN = "unknown"
 
 
 class Consumer:
-    """Turns what was heard into dirty views and invalidations."""
+    """Turns changes into dirty views and invalidations, while this instance leads."""
 
     def __init__(
         self,
@@ -66,8 +84,8 @@ class Consumer:
         pool: asyncpg.Pool,
         inbox: Inbox,
         refresher: Refresher,
-        publish: Callable[[Invalidation], None],
-        resync: Callable[[ResyncReason], None],
+        lease: Lease,
+        appended: Callable[[int], None],
         observe: Observe,
     ) -> None:
         self._settings = settings
@@ -75,10 +93,29 @@ class Consumer:
         self._pool = pool
         self._inbox = inbox
         self._refresher = refresher
-        self._publish = publish
-        self._resync = resync
+        self._lease = lease
+        self._appended = appended
         self._observe = observe
-        self._ignored: tuple[SettingIgnored, ...] = ()
+        capture = settings.capture
+        self._paces = Paces(
+            busy=capture.busy_pace,
+            slow=capture.slow_pace,
+            idle=capture.idle_pace,
+            threshold=capture.threshold,
+            bell=capture.bell,
+        )
+        #: The term under which we lead; None while we do not.
+        self._term: int | None = None
+        self._pace = Pace(self._paces, loop_time())
+        self._horizon = change_log.EVERYTHING
+        #: Changes that were notified, and are not consumed yet; and that some may have been missed.
+        self._notified: list[Change] = []
+        self._gap: Gap | None = None
+        self._rung = False
+        #: Marks may have been committed of which the refresher does not know.
+        self._unsure = False
+        self._full_at = self._trim_at = -math.inf
+        self._replan = True
         #: When the plan is read anew at the latest, in the event loop's time.
         self._poll_at = math.inf
         #: No plan is read for a stranger's sake before this.
@@ -86,61 +123,200 @@ class Consumer:
         #: Tables that were heard of and that no plan read since knows: each is looked for once, until it comes into a plan
         #: (a change of the catalogue, a gap or a poll has it read) and may become a stranger again.
         self._strangers: set[str] = set()
-        self._started = False
+        self._ignored: tuple[SettingIgnored, ...] = ()
+        self._failures = 0
+        self._started = self._new_in_office = False
 
     async def run(self) -> None:
-        """Consume until the inbox is closed and empty. Cancelled, it loses what it had taken: that is a stop at once."""
-        while True:
+        """Consume until the inbox is closed and empty, then once more. Cancelled, it leaves what it was about."""
+        while (heard := await self._next()) is not None:
+            self._hear(heard)
             try:
-                async with asyncio.timeout_at(self._poll_at if math.isfinite(self._poll_at) else None):
-                    heard = await self._inbox.take()
-            except TimeoutError:
-                heard = []
-            if heard is None:
-                return
-            await self._consume(heard)
+                await self._step()
+                self._failures = 0
+            except database.TRANSIENT as error:
+                self._failures += 1
+                wait = backoff(self._failures, RETRY_FIRST, RETRY_MAX)
+                what = database.said(error)[0]
+                failed = CatalogueFailed if self._replan else ConsumeFailed
+                self._observe(failed(problem=what, retry_in=wait))
+                await asyncio.sleep(wait)
+        if self._term is not None:
+            await self._finish()
 
-    async def _consume(self, heard: list[Heard]) -> None:
-        changes = [item for item in heard if isinstance(item, Change)]
-        gap = next((item for item in heard if isinstance(item, Gap)), None)
-        if gap is not None:
-            self._observe(GapFound(reason=gap.reason))
+    async def _next(self) -> list[Heard] | None:
+        """What was heard, by the time at which something is to be done; None when nothing more will be."""
+        at = self._poll_at
+        if self._replan or self._failures:
+            at = loop_time()
+        elif self._term is not None:
+            at = loop_time() if self._rung else min(at, self._full_at, self._pace.look_at(loop_time()))
+        if at <= loop_time() and self._inbox.waiting:
+            return await self._inbox.take()
+        try:
+            async with asyncio.timeout_at(at if math.isfinite(at) else None):
+                return await self._inbox.take()
+        except TimeoutError:
+            return []
+
+    def _hear(self, heard: list[Heard]) -> None:
+        for item in heard:
+            match item:
+                case Change():
+                    self._notified.append(item)
+                case CatalogueChange():
+                    self._replan = True
+                case Bell():
+                    self._rung = True
+                case Gap(reason=reason):
+                    self._observe(GapFound(reason=reason))
+                    self._gap, self._replan = item, True
+                case _:
+                    pass
+        if len(self._notified) > INBOX_SIZE:
+            self._gap = Gap(reason=f"more than {INBOX_SIZE} changes waited", heard_at=self._notified[0].heard_at)
+            self._notified.clear()
+
+    async def _step(self) -> None:
+        if self._term != self._lease.term:
+            self._change_office(self._lease.term)
+        if self._gap is not None:
             # What cut the listening connection off may have frozen the pool's: they are opened anew.
             await self._pool.expire_connections()
-        if gap or any(isinstance(item, CatalogueChange) for item in heard) or loop_time() >= self._poll_at:
-            self._dirty(changes)  # by the old plan too: in the new one their table may be called otherwise, or be gone
+        if self._replan or loop_time() >= self._poll_at:
             await self._read_plan()
-        elif self._strange(changes):
-            if loop_time() >= self._patience_until:
-                await self._read_plan()
-            else:
-                self._poll_at = min(self._poll_at, self._patience_until)
-        if gap is not None:
-            self._refresher.dirty(frozenset(self._refresher.plan.timings), None, gap.heard_at)
-            self._resync("gap" if self._started else "restart")
-            self._started = True
-        if changes:
-            await self._pass_on(changes)
+        if self._term is None:
+            self._notified.clear()
+            self._gap, self._rung = None, False
+        else:
+            await self._look()
 
-    def _strange(self, changes: list[Change]) -> bool:
-        """Whether one of these is of a table that is not known, and that was not looked for in vain before.
+    def _change_office(self, term: int | None) -> None:
+        self._term = term
+        if term is None:
+            self._new_in_office = False
+            self._refresher.follow()
+            return
+        self._refresher.lead(term)
+        self._pace = Pace(self._paces, loop_time())
+        self._horizon = change_log.EVERYTHING
+        self._full_at = -math.inf
+        self._replan = self._new_in_office = True
+        if self._gap is None:
+            self._gap = Gap(reason="another instance led", heard_at=datetime.now(UTC))
 
-        What is missed by looking later is covered: a table or a view that comes into the plan is told and refreshed.
+    async def _look(self) -> None:
+        """Take what there is, if it is time to look, and pass it on."""
+        now = loop_time()
+        full = now >= self._full_at
+        expected = bool(self._rung or self._notified or self._gap or self._pace.busy)
+        if not (self._rung or self._notified or self._gap or full or self._unsure or now >= self._pace.look_at(now)):
+            return
+        rung, self._rung = self._rung, False
+        async with database.lent(self._pool, LOOK_PATIENCE) as connection:
+            await self._see_to_the_bell(connection)
+            horizon = change_log.EVERYTHING if full else self._horizon
+            if not expected:
+                expected, horizon_then = await change_log.peek(connection, horizon)
+                if not expected:
+                    self._horizon = horizon_then
+                    self._pace.looked(0, loop_time())
+            if expected and await self._consume(connection, horizon) == 0 and rung:
+                full = True  # somebody rang for something else: marks that he put
+            if self._unsure or full:
+                await self._read_marks(connection)
+                self._full_at = loop_time() + FULL_PACE
+            if loop_time() >= self._trim_at:
+                log = self._settings.log
+                await invalidation_log.trim(connection, max_entries=log.max_entries, max_age=log.max_age)
+                self._trim_at = loop_time() + TRIM_PACE
+
+    async def _see_to_the_bell(self, connection: Connection) -> None:
+        seconds = self._pace.bell(loop_time())
+        if seconds is not None:
+            rang = self._pace.ringing
+            await connection.execute(query("set_bell"), seconds)
+            self._pace.set(seconds, loop_time())
+            if self._pace.ringing != rang:
+                self._observe(BellSet(ringing=self._pace.ringing))
+
+    async def _consume(self, connection: Connection, horizon: change_log.Horizon) -> int | None:
+        """Take changes, mark what they dirty, append what they make stale at once: one transaction.
+
+        Returns how many rows it took out of the log; None where it left them there, since the plan must be read first.
         """
-        knows = self._refresher.plan.patterns.catalogue.knows
-        strangers = {change.table for change in changes if not knows(change.table)} - self._strangers
-        if len(self._strangers) < MAX_STRANGERS:
-            self._strangers |= strangers
-            return bool(strangers)
-        return False
+        unsure, self._unsure = self._unsure, True
+        transaction = connection.transaction(isolation="read_committed")
+        await transaction.start()
+        taken = await change_log.take(connection, horizon)
+        changes = [*self._notified, *taken.changes]
+        if self._strange(changes):
+            await transaction.rollback()
+            self._replan = self._rung = True
+            self._unsure = unsure
+            return None
+        dirty = self._dirtied(changes)
+        stale = self._stale(changes)
+        await marks.put(connection, [self._refresher.mark(view, dirt) for view, dirt in dirty.items()])
+        offset = 0
+        for invalidation in stale:
+            offset = await invalidation_log.append(connection, invalidation)
+        if not stale:
+            # Nothing of this is told before a refresh has committed, which is flushed, and all before it; and what is lost
+            # in a crash is lost together: the changes are in the log again. So the writers' disk need not wait for us.
+            await connection.execute(query("commit_without_flush"))
+        await transaction.commit()
+        self._unsure = unsure
+        self._horizon = taken.horizon
+        self._notified.clear()
+        self._gap, self._started = None, True
+        for view, dirt in dirty.items():
+            self._refresher.dirty((view,), dirt)
+        if offset:
+            self._appended(offset)
+        self._pace.looked(taken.rows, loop_time(), more=taken.more)
+        self._report(changes)
+        return taken.rows
 
-    async def _pass_on(self, changes: list[Change]) -> None:
-        """Dirty the views first, which start refreshing while the position for the rest is asked for."""
-        self._dirty(changes)
+    def _dirtied(self, changes: list[Change]) -> dict[str, Dirt]:
+        """The views that read the tables of these changes, parents first; after a gap, all that read a notified table."""
+        catalogue = self._refresher.plan.patterns.catalogue
+        causes = [(change.table, change.keys, change.heard_at) for change in changes]
+        if self._gap is not None:
+            causes += [(table, None, self._gap.heard_at) for table in sorted(self._doubtful)]
+        found: dict[str, Dirt] = {}
+        for table, keys, heard_at in causes:
+            for view in catalogue.reading(table):
+                dirt = Dirt(tables={table}, keys=None if keys is None else set(keys), heard_at=heard_at)
+                if view in found:
+                    found[view].merge(dirt)
+                else:
+                    found[view] = dirt
+        return {view: found[view] for view in catalogue.views if view in found}
+
+    @property
+    def _doubtful(self) -> frozenset[str]:
+        """The tables that may have changed in the gap without our knowing."""
+        catalogue = self._refresher.plan.patterns.catalogue
+        return frozenset(catalogue.watched) if self._gap is not None and self._gap.total else catalogue.notified
+
+    def _stale(self, changes: list[Change]) -> list[Invalidation]:
+        """What is told at once: the patterns that wait for no view, and after a gap a resync for notified tables."""
         plan, healthy = self._refresher.plan.patterns, self._refresher.healthy()
-        known = (change.table if plan.catalogue.knows(change.table) else UNKNOWN for change in changes)
-        for table, count in Counter(known).items():
-            self._observe(ChangesHeard(table=table, count=count))
+        stale = []
+        doubtful = self._doubtful
+        if self._gap is not None and doubtful:
+            views = {view for table in doubtful for view in plan.catalogue.hanging_on(table)}
+            templates = [template for table in sorted(doubtful) for template in plan.tables.get(table, ())]
+            templates += [template for view in sorted(views) for template in plan.views.get(view, ())]
+            stale.append(
+                Invalidation(
+                    patterns=tuple(fill_all(templates, None)),
+                    tables=doubtful,
+                    reason="gap" if self._started else "restart",
+                    at=self._gap.heard_at,
+                )
+            )
         at_once: dict[str, None] = {}
         tables: set[str] = set()
         for change in changes:
@@ -149,90 +325,88 @@ class Consumer:
                 at_once.update(dict.fromkeys(patterns))
                 tables.add(change.table)
         if at_once:
-            self._publish(
-                Invalidation(
-                    patterns=tuple(at_once),
-                    tables=frozenset(tables),
-                    lsn=await self._position(),
-                    at=min(change.heard_at for change in changes),
-                )
-            )
+            at = min(change.heard_at for change in changes)
+            stale.append(Invalidation(patterns=tuple(at_once), tables=frozenset(tables), at=at))
+        return stale
 
-    def _dirty(self, changes: list[Change]) -> None:
-        """Dirty the views that read the tables of these changes, as the present plan has it."""
-        catalogue = self._refresher.plan.patterns.catalogue
+    def _strange(self, changes: list[Change]) -> bool:
+        """Whether one of these is of a table that is not known, and the plan is to be read for it before anything is done.
+
+        What is missed by looking later is covered: a table or a view that comes into the plan is told and refreshed.
+        """
+        knows = self._refresher.plan.patterns.catalogue.knows
+        strangers = {change.table for change in changes if not knows(change.table)} - self._strangers
+        if not strangers or len(self._strangers) >= MAX_STRANGERS:
+            return False
+        self._strangers |= strangers
+        if loop_time() < self._patience_until:
+            self._poll_at = min(self._poll_at, self._patience_until)
+            return False
+        return True
+
+    def _report(self, changes: list[Change]) -> None:
+        knows = self._refresher.plan.patterns.catalogue.knows
         for change in changes:
-            keys = None if change.keys is None else set(change.keys)
-            dirt = Dirt(tables={change.table}, keys=keys, heard_at=change.heard_at)
-            self._refresher.dirty(frozenset(catalogue.reading(change.table)), dirt, change.heard_at)
+            table = change.table if knows(change.table) else UNKNOWN
+            self._observe(ChangesHeard(table=table, count=change.count))
 
-    async def _position(self) -> int | None:
-        """A write-ahead log position that covers what was heard; None where the server does not say at once."""
-        try:
-            async with database.lent(self._pool, 1.0) as connection:
-                return int(await connection.fetchval(query("current_lsn")))
-        except database.TRANSIENT:
-            return None
+    async def _read_marks(self, connection: Connection) -> None:
+        """Tell the refresher of marks of which it may not know: those of the leader before us, or of a commit whose answer
+        was lost; and, now and then, those that somebody else has put for views that seem to be fresh."""
+        for mark in await marks.read(connection):
+            if mark.view in self._refresher.plan.timings and (
+                self._unsure or self._refresher.stale_for(mark.view) == 0.0
+            ):
+                self._refresher.dirty((mark.view,), mark.dirt())
+        self._unsure = False
 
     async def _read_plan(self) -> None:
-        """Read the plan and hand it to the refresher; tried until it works, since nothing is right without it."""
-        failures = 0
-        while True:
-            began = time.perf_counter()
-            stale = frozenset(view for view in self._refresher.plan.timings if self._refresher.stale_for(view))
-            try:
-                async with database.lent(self._pool, READ_PATIENCE) as connection:
-                    facts = await database.facts(connection)
-                    incomplete = await _extend_watches(connection)
-                    reading = await planning.read(connection, self._settings, self._packs, stale)
-            except database.TRANSIENT as error:
-                failures += 1
-                wait = backoff(failures, RETRY_FIRST, RETRY_MAX)
-                self._observe(CatalogueFailed(problem=database.said(error)[0], retry_in=wait))
-                await asyncio.sleep(wait)
-                continue
-            polls = not facts.event_trigger or bool(incomplete)
-            self._poll_at = loop_time() + self._settings.database.catalogue_poll if polls else math.inf
-            self._patience_until = loop_time() + STRANGER_PACE
-            ignored = (*reading.ignored, *incomplete)
-            catalogue = reading.plan.patterns.catalogue
-            suspects = catalogue.suspects(self._refresher.plan.patterns.catalogue)
-            self._refresher.replace(reading.plan, suspects, datetime.now(UTC))
-            self._observe(
-                CatalogueRead(
-                    catalogue=catalogue,
-                    suspects=suspects,
-                    ignored=ignored,
-                    seconds=time.perf_counter() - began,
-                )
+        """Read the plan and hand it to the refresher; a leader acts upon what is otherwise than before."""
+        began = time.perf_counter()
+        self._replan = True
+        leading = self._term is not None
+        suspects: frozenset[str] = frozenset()
+        present: list[marks.Mark] = []
+        async with database.lent(self._pool, READ_PATIENCE) as connection:
+            read = await survey.read(connection, self._settings, self._packs, leading=leading)
+            if leading:
+                unsure, self._unsure = self._unsure, True
+                suspects, present, offset = await survey.adopt(connection, read, self._refresher)
+                self._unsure = unsure
+                if offset:
+                    self._appended(offset)
+        catalogue = read.plan.patterns.catalogue
+        self._refresher.replace(read.plan, suspects)
+        if self._new_in_office:
+            suspects |= {mark.view for mark in present}
+            self._refresher.wind_up()
+            self._new_in_office = self._unsure = False
+        for mark in present:
+            if mark.view in suspects:
+                self._refresher.dirty((mark.view,), mark.dirt())
+        self._replan = False
+        self._poll_at = loop_time() + self._settings.database.catalogue_poll if read.must_poll else math.inf
+        self._patience_until = loop_time() + STRANGER_PACE
+        self._observe(
+            CatalogueRead(
+                catalogue=catalogue, suspects=suspects, ignored=read.ignored, seconds=time.perf_counter() - began
             )
-            if ignored != self._ignored:
-                self._ignored = ignored
-                for problem in ignored:
-                    self._observe(problem)
-            if len(self._strangers) < MAX_STRANGERS:
-                self._strangers = {table for table in self._strangers if not catalogue.knows(table)}
-            else:  # too many to remember: they are looked for again, at the pace that holds for all
-                self._strangers.clear()
-            return
+        )
+        if read.ignored != self._ignored:
+            self._ignored = read.ignored
+            for problem in read.ignored:
+                self._observe(problem)
+        if len(self._strangers) < MAX_STRANGERS:
+            self._strangers = {table for table in self._strangers if not catalogue.knows(table)}
+        else:  # too many to remember: they are looked for again, at the pace that holds for all
+            self._strangers.clear()
 
-
-async def _extend_watches(connection: database.Connection) -> list[SettingIgnored]:
-    """Watch the partitions that came without a trigger's having seen it, before the plan is read: what was written to
-    them so far is covered by the refresh that their being new causes. Each watch is a transaction of its own, so that none
-    holds another's locks, or fails with it. Returns what could not be done, which is tried again at the next poll."""
-    failed = []
-    for row in await connection.fetch(query("incomplete_watches")):
+    async def _finish(self) -> None:
+        """Take what there is for the last time, and silence the bell, which nobody will heed."""
         try:
-            async with connection.transaction():
-                await connection.execute(query("transaction_limits"), "10s", "500ms")
-                await connection.execute(query("extend_watch"), row["root"], row["keys"])
-        except asyncpg.PostgresError as error:
-            failed.append(
-                SettingIgnored(
-                    name=row["name"],
-                    problem=f"the watch on {row['name']} does not cover all its partitions: {database.said(error)[0]}",
-                    hint=f"let the table's owner run `afresh watch {row['name']}`",
-                )
-            )
-    return failed
+            self._rung = True
+            await self._look()
+            async with database.lent(self._pool, LOOK_PATIENCE) as connection:
+                await connection.execute(query("set_bell"), 0)
+        except database.TRANSIENT as error:
+            self._observe(ConsumeFailed(problem=database.said(error)[0], retry_in=math.inf))

@@ -1,7 +1,7 @@
 """Connections to PostgreSQL: how they are made, what they are checked for, and what is said when that fails.
 
 In: `DatabaseSettings`. Out: a connection, or a pool, whose sessions have what the service relies on: commits that are
-durable before they are told, `public` as the search path (a name without a schema means that one), and time zone and
+durable before they are told, a search path in which nobody can put anything in the way, and time zone and
 formats that do not depend on the role.
 """
 
@@ -57,6 +57,8 @@ class ServerFacts:
     version: int
     standby: bool
     installed: bool
+    allowed: bool
+    role: str
     event_trigger: bool
 
 
@@ -66,9 +68,10 @@ async def connect(
     name: str = "afresh",
     statement_timeout: str = _SESSION["statement_timeout"],
     search_path: str = _SESSION["search_path"],
+    lock_timeout: str = "0",
 ) -> asyncpg.Connection:
     """A connection; ``name`` is its `application_name`. Raises `Unreachable` or `WrongDatabase`."""
-    async with _explained(settings):
+    async with explained(settings):
         return await asyncpg.connect(
             settings.dsn,
             timeout=settings.connect_timeout,
@@ -77,6 +80,7 @@ async def connect(
                 "application_name": name,
                 "statement_timeout": statement_timeout,
                 "search_path": search_path,
+                "lock_timeout": lock_timeout,
             },
         )
 
@@ -110,7 +114,7 @@ async def pool(settings: DatabaseSettings, *, size: int) -> AsyncIterator[asyncp
 
     Left by an error or a cancellation it does not wait for connections in use, it cuts them.
     """
-    async with _explained(settings):
+    async with explained(settings):
         made = asyncpg.create_pool(
             settings.dsn,
             min_size=0,
@@ -208,15 +212,25 @@ def require_primary(facts: ServerFacts) -> None:
         )
 
 
-def require_serving(facts: ServerFacts) -> None:
-    """Raises `WrongDatabase` where a server with these facts cannot be served from."""
+def require_installed(facts: ServerFacts) -> None:
+    """Raises `WrongDatabase` where there is no engine on a server with these facts."""
     require_primary(facts)
     if not facts.installed:
         raise WrongDatabase("Afresh is not installed in this database", hint="run `afresh migrate up`")
 
 
+def require_serving(facts: ServerFacts) -> None:
+    """Raises `WrongDatabase` where a server with these facts cannot be served from."""
+    require_installed(facts)
+    if not facts.allowed:
+        raise WrongDatabase(
+            f"the role {facts.role} may not use the tables of the schema afresh",
+            hint=f"let the role that installed Afresh run what `afresh sql --role {facts.role}` prints",
+        )
+
+
 @asynccontextmanager
-async def _explained(settings: DatabaseSettings) -> AsyncIterator[None]:
+async def explained(settings: DatabaseSettings) -> AsyncIterator[None]:
     """Turns what a failed connection raises into what to do about it."""
     if not settings.dsn:
         raise WrongDatabase(

@@ -174,7 +174,7 @@ class Debouncer:
                 state.demanded = True
 
     def due(self, now: float) -> list[str]:
-        """The views that may start now; those in one list do not stand on one another."""
+        """The views that may start now, what has been due for longest first; they do not stand on one another."""
         running = {view for view, state in self._states.items() if state.run is not None}
         due = {view: state for view, state in self._states.items() if state.run is None and state.fire_at() <= now}
         able = {
@@ -184,7 +184,8 @@ class Debouncer:
         }
         # Where a view and one that it stands on are both able, the latter has had its turn.
         yielding = set[str]().union(*able.values())
-        return [view for view in able if view not in yielding]
+        # Where there is not room for all, those that come last in the plan would else never have a turn.
+        return sorted((view for view in able if view not in yielding), key=lambda view: due[view].fire_at())
 
     def wake_at(self, now: float) -> float:
         """When something becomes due that is not due yet; infinity where nothing will by time alone."""

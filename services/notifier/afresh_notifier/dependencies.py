@@ -52,10 +52,13 @@ class View:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
     """A watched table's place among its partitions or inheritance children: the topmost table, and all ancestors and
-    descendants of this one. A change of one is a change of each, or may be."""
+    descendants of this one. A change of one is a change of each, or may be. ``notified``: changes are not in the log, or
+    not all of them are. ``triggers`` differs from what it was when one of ours was made, dropped, disabled or enabled."""
 
     root: str
     kin: frozenset[str] = frozenset()
+    notified: bool = False
+    triggers: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +114,11 @@ class Catalogue:
         """Whether ``table`` was there, watched or read by a view, when this picture was taken."""
         return table in self.watched or table in self._by_table
 
+    @property
+    def notified(self) -> frozenset[str]:
+        """The tables of whose changes some can be missed: they are notified, and not written into the log."""
+        return frozenset(name for name, tree in self.watched.items() if tree.notified)
+
     def hanging_on(self, table: str) -> frozenset[str]:
         """Every view whose content a change of ``table`` can change, through other materialized views too."""
         found: set[str] = set()
@@ -133,14 +141,6 @@ class Catalogue:
                 waiting += self.views[name].parents
         return frozenset(found)
 
-    def suspects(self, earlier: Catalogue) -> frozenset[str]:
-        """The views that are new or redefined since ``earlier``, or that stand on something that is."""
-        return frozenset(
-            name
-            for name, view in self.views.items()
-            if name not in earlier.views or earlier.views[name].fingerprint != view.fingerprint
-        )
-
 
 async def load(connection: Connection) -> Catalogue:
     """The catalogue as it is now. Raises what asyncpg raises; cancelling it is safe, it only reads."""
@@ -162,5 +162,10 @@ async def load(connection: Connection) -> Catalogue:
         )
         for row in rows
     )
-    trees = {row["name"]: Tree(root=row["root"], kin=frozenset(row["kin"])) for row in watched}
+    trees = {
+        row["name"]: Tree(
+            root=row["root"], kin=frozenset(row["kin"]), notified=row["notified"], triggers=row["triggers"]
+        )
+        for row in watched
+    }
     return Catalogue.of(views, trees)

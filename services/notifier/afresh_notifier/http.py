@@ -28,6 +28,7 @@ from afresh_notifier.problems import problem
 from afresh_notifier.refresher import Refresher
 from afresh_notifier.resources import web_folder
 from afresh_notifier.settings import ServerSettings
+from afresh_notifier.tail import Tail
 
 #: What the dashboard may load: itself.
 _POLICY = "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
@@ -40,6 +41,7 @@ class Api:
         self,
         settings: ServerSettings,
         hub: Hub,
+        tail: Tail,
         refresher: Refresher,
         board: Board,
         metrics: Metrics,
@@ -47,6 +49,7 @@ class Api:
     ) -> None:
         self._settings = settings
         self._hub = hub
+        self._tail = tail
         self._refresher = refresher
         self._board = board
         self._metrics = metrics
@@ -95,8 +98,8 @@ class Api:
         del request
         reasons = self._reasons()
         if reasons:
-            return problem(503, "not_ready", "; ".join(reasons), reasons=reasons, role="leader")
-        return _json({"status": "ready", "role": "leader", "views": len(self._refresher.plan.timings)})
+            return problem(503, "not_ready", "; ".join(reasons), reasons=reasons, role=self._board.role)
+        return _json({"status": "ready", "role": self._board.role, "views": len(self._refresher.plan.timings)})
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """Prometheus."""
@@ -113,7 +116,8 @@ class Api:
             {
                 "epoch": position.epoch,
                 "offset": position.offset,
-                "role": "leader",
+                "role": self._board.role,
+                "leader": self._board.leader,
                 "listening": self._board.listening,
                 "reasons": self._reasons(),
                 "clients": self._hub.clients,
@@ -139,6 +143,9 @@ class Api:
         outcome = await self._refresh(found)
         if "problem" in outcome:
             return problem(503, "refresh_failed", outcome["problem"], hint=outcome["hint"], view=found)
+        if found not in self._refresher.plan.timings:  # it has left the plan meanwhile
+            text = f"{found} was refreshed, and is kept fresh no more"
+            return problem(404, "no_such_view", text, views=list(self._refresher.plan.timings))
         return _json(self._view(found))
 
     async def refresh_views(self, request: web.Request) -> web.StreamResponse:
@@ -159,12 +166,12 @@ class Api:
     async def websocket(self, request: web.Request) -> web.StreamResponse:
         """`afresh.v1`."""
         return await self._stream(
-            "websocket", lambda: websocket.serve(request, self._hub, self._settings, self._sockets)
+            "websocket", lambda: websocket.serve(request, self._hub, self._tail, self._settings, self._sockets)
         )
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events."""
-        return await self._stream("sse", lambda: sse.serve(request, self._hub, self._settings))
+        return await self._stream("sse", lambda: sse.serve(request, self._hub, self._tail, self._settings))
 
     async def goodbye(self, patience: float) -> None:
         """Tell every client that the service stops; waits ``patience`` seconds for their answers.
@@ -213,7 +220,7 @@ class Api:
         pending, stale_for = self._refresher.pending(name), self._refresher.stale_for(name)
         return {
             "name": name,
-            "status": _status(state, pending),
+            "status": _status(state, pending) if self._board.leading else _followed(state),
             "reason": state.problem,
             "hint": state.hint,
             "patterns": [template.text for template in plan.patterns.views.get(name, ())],
@@ -257,6 +264,11 @@ def _json(value: object) -> web.Response:
     return web.Response(
         body=orjson.dumps(value), content_type="application/json", headers={"Cache-Control": "no-store"}
     )
+
+
+def _followed(state: ViewState) -> str:
+    """What a follower can say of a view, of which it knows what the log says."""
+    return "unknown" if state.last_refresh is None else "fresh"
 
 
 def _status(state: ViewState, pending: bool) -> str:

@@ -1,6 +1,7 @@
 """The hub: who hears what, and how it reaches them.
 
-In: invalidations (`publish`) and resyncs. Out: encoded frames, written straight to each subscriber's transport.
+In: invalidations, as they are numbered in the log (`publish`). Out: encoded frames, written straight to each subscriber's
+transport.
 
 Promises. A subscriber hears, in order and once, every invalidation that meets one of his patterns, from the offset he
 subscribed at; what meets in one flush, or while he does not read, is merged (exact, since an invalidation is a set of
@@ -8,10 +9,10 @@ patterns) and carries the highest offset in it. A subscriber who does not read h
 merged invalidation, bounded, past which it is one resync (`subscriber`); the bytes in his socket's buffer are bounded by
 `buffer`. Each message is encoded once for all who hear the same.
 
-A resync has its place in the log like an invalidation: who stands before it, connected or not, cannot be told what he
-missed and is told to drop everything.
+A resync has its place in the log like an invalidation: who stands before it, connected or not, and whom it concerns, cannot
+be told what he missed and is told to drop everything. Where the log is another one than before, everybody is.
 
-Concurrency. `publish`, `resync`, `join` and `leave` are synchronous. `run` is one task: it takes the batch that has
+Concurrency. `publish`, `begin`, `join` and `leave` are synchronous. `run` is one task: it takes the batch that has
 gathered and advances `head` in one step, then writes, yielding every hundred subscribers. Who joins during that gets
 the log up to `head` from his `join`, and what is published later from the next batch; nothing is told twice or missed.
 The write itself never waits: a transport's buffer is asked for its size before each.
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from afresh_cache.messages import Position, PositionUpdate, ResyncReason, ServerMessage
 from afresh_notifier.clock import loop_time
@@ -67,6 +68,8 @@ class Hub:
         self._buffer = buffer
         self._position_interval = position_interval
         self._head = 0
+        #: How often the log has become another one: a flush that is under way ends then.
+        self._beginnings = 0
         self._subscribers: set[Subscriber] = set()
         self._filled = asyncio.Event()
 
@@ -85,20 +88,36 @@ class Hub:
         """How many are connected."""
         return len(self._subscribers)
 
-    def publish(self, invalidation: Invalidation) -> None:
-        """Give ``invalidation`` the next offset; who must hear it does at the next flush."""
-        numbered = replace(invalidation, offset=self._replay.last + 1)
-        self._replay.add(numbered, loop_time())
+    def publish(self, invalidation: Invalidation, now: float) -> None:
+        """Remember ``invalidation``, which was logged at ``now``; who must hear it does at the next flush."""
+        self._replay.add(invalidation, now)
         self._observe(
             Invalidated(
-                offset=numbered.offset, patterns=numbered.patterns, tables=numbered.tables, views=numbered.views
+                offset=invalidation.offset,
+                patterns=invalidation.patterns,
+                tables=invalidation.tables,
+                views=invalidation.views,
+                reason=invalidation.reason,
+                age=loop_time() - now,
             )
         )
         self._filled.set()
 
-    def resync(self, reason: ResyncReason) -> None:
-        """Tell everybody to drop everything; who comes back from before it is told so too."""
-        self._replay.break_off(self._replay.last + 1, reason, loop_time())
+    def begin(self, epoch: str, offset: int) -> None:
+        """The log is ``epoch`` from now on, and what it holds up to ``offset`` is not known here.
+
+        Whoever is connected is told to drop everything, and where he stands now.
+        """
+        reason: ResyncReason = "restart" if epoch != self._replay.epoch else "expired"
+        self._replay.begin(epoch, offset)
+        self._head = offset
+        self._beginnings += 1
+        flush = _Flush(head=offset)
+        for subscriber in self._subscribers:
+            subscriber.offset = subscriber.told = offset
+            _owe_resync(subscriber, reason, flush)
+            subscriber.displaced = subscriber.lagging
+        self._report(flush)
         self._filled.set()
 
     def join(self, subscriber: Subscriber) -> None:
@@ -152,11 +171,13 @@ class Hub:
     async def flush(self) -> None:
         """Write what has been published since the last flush, and what waits for those who read again."""
         self._head = self._replay.last
-        flush = _Flush(head=self._head)
+        flush, beginnings = _Flush(head=self._head), self._beginnings
         for number, subscriber in enumerate(list(self._subscribers), 1):
             self._bring(subscriber, flush)
             if number % BURST == 0:
                 await asyncio.sleep(0)
+                if self._beginnings != beginnings:
+                    break
         self._report(flush)
         if flush.written or flush.lagging:
             self._observe(Delivered(clients=flush.written, lagging=flush.lagging))
@@ -226,6 +247,9 @@ class Hub:
 
     def _write_waiting(self, subscriber: Subscriber) -> None:
         self.tell(subscriber, subscriber.take())
+        if subscriber.displaced:  # a resync names no epoch
+            subscriber.displaced = False
+            self.tell(subscriber, PositionUpdate(epoch=self._replay.epoch, offset=subscriber.told))
 
     async def _tell_positions(self) -> None:
         for number, subscriber in enumerate(list(self._subscribers), 1):

@@ -1,7 +1,7 @@
 """Invalidations: which patterns a change or a refresh makes stale.
 
-In: changes and finished refreshes. Out: `Invalidation`s, which the hub numbers, remembers (`replay`) and tells. Everything
-here is pure.
+In: changes and finished refreshes. Out: `Invalidation`s, which the log numbers (`invalidation_log`) and the hub remembers
+(`replay`) and tells. Everything here is pure.
 
 The rule, for a table's own pattern: while healthy views that hang on the table name it too, it goes out after the
 refresh of each of them (an entry cached between two would else stay stale); where no view names it, or none that does is
@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from afresh_cache.messages import ResyncReason
 from afresh_cache.patterns import Template
 from afresh_notifier.changes import Key
 from afresh_notifier.dependencies import Catalogue
@@ -29,8 +30,9 @@ Keys = Collection[Key] | None
 class Invalidation:
     """Whatever matches ``patterns`` is stale from now on, and fresh data can be read.
 
-    ``offset`` is its number in the log, 0 before it has one; ``lsn`` a write-ahead log position that covers it;
-    ``at`` when the oldest change in it was heard.
+    ``offset`` is its number in the log, 0 before it has one; ``lsn`` a write-ahead log position that covers it; ``at``
+    when the oldest change in it was heard. With a ``reason`` it is a resync: it cannot be said what else is stale, so
+    whoever hears one of the patterns drops everything.
     """
 
     offset: int = 0
@@ -38,11 +40,15 @@ class Invalidation:
     tables: frozenset[str] = frozenset()
     views: frozenset[str] = frozenset()
     lsn: int | None = None
+    reason: ResyncReason | None = None
     at: datetime
 
 
 def merge_all(invalidations: Iterable[Invalidation], most: int | None = None) -> Invalidation | None:
-    """All of them in one; None where there are none. Raises OverflowError where that would hold over ``most`` patterns."""
+    """All of them in one, none of which is a resync; None where there are none.
+
+    Raises OverflowError where that would hold over ``most`` patterns.
+    """
     patterns: dict[str, None] = {}
     merged: list[Invalidation] = []
     for invalidation in invalidations:

@@ -1,28 +1,29 @@
-"""The listener: PostgreSQL's notifications, as `Change`s, `CatalogueChange`s and `Gap`s in an `Inbox`.
+"""The listener: PostgreSQL's notifications, as messages (`changes`); and the `Inbox` in which those for the consumer wait.
 
-In: one connection of its own, on the channel `afresh`. Out: an inbox that the consumer empties.
+In: one connection of its own, on the channel `afresh`. Out: what was heard, and a gap before it.
 
-It promises that nothing is missed in silence. `LISTEN` is committed before the gap is put into the inbox: whatever
-commits later is heard, whatever committed earlier is covered by the gap, since refreshes start after it. Nothing that
+It promises that nothing is missed in silence. `LISTEN` is committed before the gap is passed on: whatever commits later is
+heard, whatever committed earlier is covered by the gap, since logs are read and refreshes start after it. Nothing that
 a new connection hears is passed on before its gap: where a change has been heard, so have all that were before it.
 After every reconnect a gap is assumed, and so at the start. A connection that is closed is noticed at once, one that is
 frozen by a probe: it is asked every `probe_interval`, and given up when it does not answer within `probe_timeout`, or
 answers as somebody else (a pooler in between) or as one that listens no more.
 
-Concurrency: the notification callback is synchronous and runs in the loop between awaits; it only appends to the
-inbox. `run` is one task; cancelling it closes the connection, what is in the inbox stays for the consumer.
+Concurrency: the notification callback is synchronous and runs in the loop between awaits; it appends to the inbox, or
+wakes a task. `run` is one task; cancelling it closes the connection, what is in the inbox stays for the consumer.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import asyncpg
 
 from afresh_cache.backoff import backoff
 from afresh_notifier import database
-from afresh_notifier.changes import Gap, Heard, read_payload
+from afresh_notifier.changes import Bell, Gap, Heard, read_payload
 from afresh_notifier.errors import BadPayload, WrongDatabase
 from afresh_notifier.observations import ConnectFailed, Listening, ListeningLost, Observe, PayloadRejected
 from afresh_notifier.resources import query
@@ -49,11 +50,22 @@ class Inbox:
         """Take ``item`` in. A full inbox becomes one gap: every view is refreshed, which covers what was dropped."""
         if isinstance(item, Gap):
             self._items = [item]
+        elif isinstance(item, Bell) and item in self._items[-1:]:
+            pass  # it has been rung, and nobody has come yet
         elif len(self._items) >= INBOX_SIZE:
-            self._items = [Gap(reason=f"more than {INBOX_SIZE} changes waited", heard_at=item.heard_at)]
+            self._items = [Gap(reason=f"more than {INBOX_SIZE} changes waited", heard_at=datetime.now(UTC)), Bell()]
         else:
             self._items.append(item)
         self._filled.set()
+
+    def nudge(self) -> None:
+        """Let `take` return, with nothing if there is nothing: whoever takes has something else to see to."""
+        self._filled.set()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `take` would return at once."""
+        return self._filled.is_set()
 
     def close(self) -> None:
         """Nothing more is put in: `take` gives what there is, then None."""
@@ -72,11 +84,11 @@ class Inbox:
 
 
 class Listener:
-    """Keeps one listening connection alive and puts what it hears into ``inbox``."""
+    """Keeps one listening connection alive and passes on what it hears to ``hear``, which returns at once."""
 
-    def __init__(self, settings: DatabaseSettings, inbox: Inbox, observe: Observe) -> None:
+    def __init__(self, settings: DatabaseSettings, hear: Callable[[Heard], None], observe: Observe) -> None:
         self._settings = settings
-        self._inbox = inbox
+        self._hear = hear
         self._observe = observe
         #: Whether the gap before the present connection is in the inbox: nothing that it hears overtakes that.
         self._told_gap = False
@@ -98,7 +110,7 @@ class Listener:
                 continue
             failures = 0
             try:
-                self._inbox.put(Gap(reason=reason, heard_at=datetime.now(UTC)))
+                self._hear(Gap(reason=reason, heard_at=datetime.now(UTC)))
                 self._told_gap = True
                 self._observe(Listening(backend_pid=connection.get_server_pid()))
                 reason = await self._until_lost(connection)
@@ -128,7 +140,7 @@ class Listener:
         if not self._told_gap:
             return
         try:
-            self._inbox.put(read_payload(str(payload), datetime.now(UTC)))
+            self._hear(read_payload(str(payload), datetime.now(UTC)))
         except BadPayload as error:
             self._observe(PayloadRejected(problem=error.problem, payload=str(payload)[:200]))
 

@@ -12,6 +12,7 @@ import structlog
 
 from afresh_notifier.dependencies import Catalogue
 from afresh_notifier.observations import (
+    BellSet,
     CatalogueFailed,
     CatalogueRead,
     ChangesHeard,
@@ -19,11 +20,16 @@ from afresh_notifier.observations import (
     ClientLeft,
     ClientResynced,
     ConnectFailed,
+    ConsumeFailed,
     Delivered,
+    Following,
     GapFound,
     Invalidated,
+    Leading,
+    LeaseFailed,
     Listening,
     ListeningLost,
+    LogMeasured,
     Observation,
     PayloadRejected,
     RefreshDone,
@@ -34,6 +40,7 @@ from afresh_notifier.observations import (
     Serving,
     SettingIgnored,
     Stopping,
+    TailFailed,
     Warned,
 )
 
@@ -44,7 +51,14 @@ EVENTS: dict[type[Observation], tuple[int, str]] = {
     ConnectFailed: (logging.WARNING, "cannot connect"),
     ChangesHeard: (logging.DEBUG, "changes heard"),
     PayloadRejected: (logging.WARNING, "notification rejected"),
-    GapFound: (logging.INFO, "gap: refreshing every view, resyncing every client"),
+    GapFound: (logging.INFO, "gap: what is only notified may have been missed"),
+    ConsumeFailed: (logging.WARNING, "changes cannot be taken"),
+    BellSet: (logging.DEBUG, "bell set"),
+    LogMeasured: (logging.DEBUG, "change log measured"),
+    Leading: (logging.INFO, "leading"),
+    Following: (logging.INFO, "following"),
+    LeaseFailed: (logging.WARNING, "lease cannot be renewed"),
+    TailFailed: (logging.WARNING, "invalidation log cannot be read"),
     CatalogueRead: (logging.DEBUG, "catalogue read"),
     CatalogueFailed: (logging.WARNING, "catalogue cannot be read"),
     SettingIgnored: (logging.ERROR, "setting without effect"),
@@ -83,6 +97,9 @@ def configure(*, level: str = "info", json: bool | None = None) -> None:
 _ENDS: dict[type[Observation], type[Observation]] = {
     Listening: ConnectFailed,
     CatalogueRead: CatalogueFailed,
+    ChangesHeard: ConsumeFailed,
+    Leading: LeaseFailed,
+    Invalidated: TailFailed,
     RefreshDone: RefreshNotDone,
 }
 

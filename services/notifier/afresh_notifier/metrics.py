@@ -5,16 +5,21 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from afresh_notifier.observations import (
+    BellSet,
     CatalogueRead,
     ChangesHeard,
     ClientJoined,
     ClientLeft,
     ClientResynced,
+    ConsumeFailed,
     Delivered,
+    Following,
     GapFound,
     Invalidated,
+    Leading,
     Listening,
     ListeningLost,
+    LogMeasured,
     Observation,
     PayloadRejected,
     RefreshDone,
@@ -33,6 +38,14 @@ class Metrics:
         r = self.registry
         self._listening = Gauge("afresh_listening", "1 while the listening connection stands", registry=r)
         self._lost = Counter("afresh_listening_lost", "Times the listening connection was lost", registry=r)
+        self._leading = Gauge("afresh_leading", "1 while this instance leads", registry=r)
+        self._terms = Counter("afresh_terms", "Times this instance began to lead", registry=r)
+        self._ringing = Gauge("afresh_bell_ringing", "1 while writers ring, 0 while they are silenced", registry=r)
+        self._log_rows = Gauge(
+            "afresh_change_log_rows", "Changes that wait in the change log (counted up to 10,000)", registry=r
+        )
+        self._log_age = Gauge("afresh_change_log_seconds", "For how long the oldest of them has waited", registry=r)
+        self._failed_looks = Counter("afresh_consume_failures", "Times changes could not be taken", registry=r)
         self._gaps = Counter("afresh_gaps", "Stretches in which changes may have been missed", registry=r)
         self._changes = Counter("afresh_changes", "Changes heard", ["table"], registry=r)
         self._rejected = Counter("afresh_payloads_rejected", "Notifications that were none of ours", registry=r)
@@ -67,6 +80,19 @@ class Metrics:
             case ListeningLost():
                 self._listening.set(0)
                 self._lost.inc()
+            case Leading():
+                self._leading.set(1)
+                self._terms.inc()
+            case Following():
+                self._leading.set(0)
+                self._ringing.set(0)
+            case BellSet(ringing=ringing):
+                self._ringing.set(int(ringing))
+            case LogMeasured(changes=changes, oldest=oldest):
+                self._log_rows.set(changes)
+                self._log_age.set(oldest)
+            case ConsumeFailed():
+                self._failed_looks.inc()
             case GapFound():
                 self._gaps.inc()
             case ChangesHeard(table=table, count=count):

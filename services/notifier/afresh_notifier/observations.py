@@ -53,9 +53,62 @@ class PayloadRejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GapFound:
-    """Changes may have been missed: every view is refreshed, every client resynced."""
+    """Changes that are only notified may have been missed: what hangs on such tables is refreshed and resynced."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumeFailed:
+    """Changes could not be taken, or passed on; nothing of it was done, and it is tried again in ``retry_in`` seconds."""
+
+    problem: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BellSet:
+    """Writers ring from now on, or do so no more."""
+
+    ringing: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogMeasured:
+    """``changes`` wait in the change log (at least so many), the oldest since ``oldest`` seconds."""
+
+    changes: int
+    oldest: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leading:
+    """This instance leads, under ``term``."""
+
+    term: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Following:
+    """This instance does not lead; ``leader`` does, where that is known. ``reason``: why it ceased to lead."""
+
+    leader: str | None
+    term: int | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseFailed:
+    """The lease could not be asked for or renewed; it is tried again."""
+
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TailFailed:
+    """The invalidation log could not be read; it is tried again."""
+
+    problem: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,12 +178,14 @@ class RefreshNotDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invalidated:
-    """An invalidation went into the log."""
+    """An invalidation came out of the log, ``age`` seconds after it went in; a resync, where there is a ``reason``."""
 
     offset: int
     patterns: Collection[str]
     tables: Collection[str]
     views: Collection[str]
+    reason: str | None
+    age: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +258,13 @@ Observation = (
     | GapFound
     | CatalogueRead
     | CatalogueFailed
+    | ConsumeFailed
+    | BellSet
+    | LogMeasured
+    | Leading
+    | Following
+    | LeaseFailed
+    | TailFailed
     | SettingIgnored
     | RefreshStarted
     | RefreshDone

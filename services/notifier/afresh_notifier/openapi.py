@@ -157,7 +157,7 @@ def document() -> dict[str, Any]:
                     "required": ["name", "status"],
                     "properties": {
                         "name": {"type": "string"},
-                        "status": {"enum": ["fresh", "pending", "refreshing", "failing", "broken"]},
+                        "status": {"enum": ["fresh", "pending", "refreshing", "failing", "broken", "unknown"]},
                         "reason": {"type": ["string", "null"]},
                         "hint": {"type": ["string", "null"]},
                         "patterns": {"type": "array", "items": {"type": "string"}},

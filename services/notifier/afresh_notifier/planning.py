@@ -33,6 +33,8 @@ class Reading:
 
     plan: Plan
     ignored: tuple[SettingIgnored, ...]
+    #: Views that are in the plan for the last time: nothing that they hang on is watched any more.
+    leaving: frozenset[str] = frozenset()
 
 
 async def read(
@@ -40,8 +42,8 @@ async def read(
 ) -> Reading:
     """Look at the database. Raises what asyncpg raises; cancelling it is safe, it only reads.
 
-    ``stale`` are views that lack a change which was heard: they stay in the plan, if they are still there, although nothing
-    that they hang on may be watched any more.
+    ``stale`` are views that lack a change, or may: they stay in the plan, if they are still there, although nothing that
+    they hang on may be watched any more.
     """
     catalogue = await dependencies.load(connection)
     tables = [table for pack in packs for table in pack.settings.tables] + list(settings.tables)
@@ -102,8 +104,9 @@ def make(
             )
         else:
             named.setdefault(relation.name, []).append(view)
-    wanted = set(named).union(stale, *map(catalogue.hanging_on, catalogue.watched))
-    kept = {name for name in catalogue.views if name in wanted and all(said.enabled for said in named.get(name, ()))}
+    wanted = set(named).union(*map(catalogue.hanging_on, catalogue.watched))
+    staying = wanted.union(stale)
+    kept = {name for name in catalogue.views if name in staying and all(said.enabled for said in named.get(name, ()))}
     catalogue = Catalogue.of((catalogue.views[name] for name in kept), catalogue.watched)
     trees = {name: Tree(root=name) for name in named_tables} | dict(catalogue.watched)
     table_patterns = {name: _table_patterns(tree, name, named_tables) for name, tree in trees.items()}
@@ -121,6 +124,7 @@ def make(
             limits={name: _limits(settings, named.get(name, ())) for name in kept},
         ),
         ignored=tuple(ignored),
+        leaving=frozenset(kept - wanted),
     )
 
 

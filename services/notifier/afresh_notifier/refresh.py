@@ -1,28 +1,37 @@
 """One refresh of one view: how it is done, and the doing of it.
 
-`choose` is the one place that decides by which method a view is refreshed; `refresh` carries it out in a transaction
-of its own. A method is a statement that brings the whole view up to a snapshot taken after the statement began, and
-commits with it; a further one (only the changed keys) needs an entry in `Method`, its line in `choose`, and its
-statement in `refresh_plan.sql`.
+`choose` is the one place that decides by which method a view is refreshed; `refresh` carries it out in a transaction of
+its own, together with what follows from it: the marks that it makes good are cleared, the views that stand on it are
+marked, and the invalidation is appended to the log. A method is a statement that brings the whole view up to a snapshot
+taken after the statement began, and commits with it; a further one (only the changed keys) needs an entry in `Method`,
+its line in `choose`, and its statement in `refresh_plan.sql`.
 
 Promises: when `refresh` returns, a snapshot taken after its call is committed and can be read by all; when it raises, the
-view is as it was. It never waits long for a lock: a REFRESH takes its snapshot before it waits, so one that waited
-would commit old content over newer; it gives up after `lock_timeout` and is called again, with a new snapshot.
+view is as it was, or the commit's answer was lost. Whatever the moment at which we, the connection or the server die:
+before the commit nothing has happened, and the marks say that the view is to be refreshed; after it everything has, and
+the log says what is to be told. It is right whoever calls it, also two at once: refreshes of one view take turns, and
+each clears only the marks that it read before its snapshot was taken. It never waits long for a lock: a REFRESH takes its
+snapshot before it waits, so one that waited would commit old content over newer; it gives up after `lock_timeout` and is
+called again, with a new snapshot.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import asyncpg
 from asyncpg.transaction import Transaction
 
-from afresh_notifier import database, privileges
+from afresh_notifier import database, invalidation_log, marks, privileges
 from afresh_notifier.database import Connection
+from afresh_notifier.debounce import Dirt
 from afresh_notifier.errors import RefreshBroken, RefreshBusy, RefreshFailed
+from afresh_notifier.invalidation import Invalidation, PatternMap
+from afresh_notifier.marks import Mark
 from afresh_notifier.resources import query
 
 #: How much longer than the server's own limit, in seconds, we wait for it to keep it; then the connection is cut.
@@ -36,6 +45,39 @@ class Method(StrEnum):
     CONCURRENTLY = "concurrently"
     #: Readers wait.
     PLAIN = "plain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consequences:
+    """What follows from a refresh: the views that stand on it lack it (``marks``), and it is to be told."""
+
+    marks: Sequence[Mark]
+    invalidation: Invalidation
+    #: The offset of the invalidation, once it has one.
+    offset: int = 0
+
+
+#: What follows from a refresh that makes these marks good; called between the refresh and its commit.
+Follow = Callable[[Sequence[Mark]], Consequences]
+
+
+def following(patterns: PatternMap, view: str, dirt: Dirt, mark: Callable[[str, Dirt], Mark]) -> Follow:
+    """What follows from a refresh of ``view`` that makes ``dirt`` good, and whatever is marked; takes over ``dirt``."""
+
+    def follow(marked: Sequence[Mark]) -> Consequences:
+        for one in marked:
+            dirt.merge(one.dirt())
+        return Consequences(
+            marks=[mark(child, dirt) for child in patterns.catalogue.children(view)],
+            invalidation=Invalidation(
+                patterns=tuple(patterns.after_refresh(view, dirt.keys)),
+                tables=frozenset(dirt.tables),
+                views=frozenset((view,)),
+                at=dirt.heard_at,
+            ),
+        )
+
+    return follow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,16 +104,17 @@ def choose(view: str, *, populated: bool, usable_index: bool, blocking: bool) ->
     )
 
 
-async def refresh(pool: asyncpg.Pool, view: str, oid: int, limits: Limits) -> tuple[Method, int | None]:
-    """Refresh ``view``; returns the method, and a write-ahead log position that covers the commit, where it is known.
+async def refresh(
+    pool: asyncpg.Pool, view: str, oid: int, limits: Limits, follow: Follow
+) -> tuple[Method, Consequences]:
+    """Refresh ``view``; returns the method, and what followed.
 
     Raises `RefreshBusy`, `RefreshBroken` or `RefreshFailed`. Cancelled, it cuts the connection: the refresh is rolled back
     if its commit was not sent yet.
     """
     try:
         async with pool.acquire(timeout=GRACE) as connection:
-            method = await _transaction(connection, view, oid, limits)
-            return method, await _position(connection)
+            return await _transaction(connection, view, oid, limits, follow)
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
         raise RefreshBusy(view, f"somebody else has {view} locked: {database.said(error)[0]}") from error
     except TimeoutError as error:
@@ -87,7 +130,9 @@ async def refresh(pool: asyncpg.Pool, view: str, oid: int, limits: Limits) -> tu
         raise RefreshFailed(view, f"{view} was not refreshed: {what}", hint=hint) from error
 
 
-async def _transaction(connection: Connection, view: str, oid: int, limits: Limits) -> Method:
+async def _transaction(
+    connection: Connection, view: str, oid: int, limits: Limits, follow: Follow
+) -> tuple[Method, Consequences]:
     """The refresh in its transaction. However it ends, the connection is either clean or cut: a rollback is not waited
     for on a connection that was just found not to answer. Only the REFRESH itself may take long."""
     clock = asyncio.get_running_loop().time
@@ -96,17 +141,25 @@ async def _transaction(connection: Connection, view: str, oid: int, limits: Limi
             transaction = connection.transaction(isolation="read_committed")
             await transaction.start()
             try:
-                method, statement = await _prepare(connection, view, oid, limits)
+                method, statement, marked = await _prepare(connection, view, oid, limits)
                 limit.reschedule(clock() + limits.timeout + GRACE)
                 # The simple protocol, no prepared statement: a utility statement has no plan to keep.
                 await connection.execute(statement)
+                limit.reschedule(clock() + GRACE)
+                await connection.execute(query("finishing"))
+                consequences = follow(marked)
+                await marks.clear(connection, marked)
+                await marks.put(connection, consequences.marks)
+                consequences = replace(
+                    consequences, offset=await invalidation_log.append(connection, consequences.invalidation)
+                )
             except (asyncpg.PostgresError, RefreshBusy, RefreshBroken, RefreshFailed):
                 limit.reschedule(clock() + GRACE)
                 await _roll_back(connection, transaction)
                 raise
             limit.reschedule(clock() + GRACE)
             await transaction.commit()
-            return method
+            return method, consequences
     except (TimeoutError, asyncio.CancelledError, asyncpg.InterfaceError, asyncpg.InternalClientError):
         database.cut(connection)
         raise
@@ -120,8 +173,8 @@ async def _roll_back(connection: Connection, transaction: Transaction) -> None:
         database.cut(connection)
 
 
-async def _prepare(connection: Connection, view: str, oid: int, limits: Limits) -> tuple[Method, str]:
-    """Take the turn, and look how the view can be refreshed now: the method and its statement."""
+async def _prepare(connection: Connection, view: str, oid: int, limits: Limits) -> tuple[Method, str, list[Mark]]:
+    """Take the turn, and look how the view can be refreshed now: the method, its statement, and what it makes good."""
     await connection.execute(
         query("transaction_limits"),
         database.milliseconds(limits.timeout),
@@ -133,17 +186,8 @@ async def _prepare(connection: Connection, view: str, oid: int, limits: Limits) 
     if plan is None:
         raise RefreshFailed(view, f"{view} does not exist any more")
     method = choose(view, populated=plan["populated"], usable_index=plan["usable_index"], blocking=limits.blocking)
-    return method, plan[method.value]
-
-
-async def _position(connection: Connection) -> int | None:
-    """Where the log stands after a commit; None if the connection fails now, which takes nothing from the commit."""
-    try:
-        async with asyncio.timeout(1.0):
-            return int(await connection.fetchval(query("current_lsn")))
-    except database.TRANSIENT:
-        database.cut(connection)
-        return None
+    # Before the REFRESH, and so before its snapshot: what is marked later stays.
+    return method, plan[method.value], await marks.read(connection, view)
 
 
 async def _what_lets_us(pool: asyncpg.Pool, oid: int) -> str:

@@ -1,33 +1,41 @@
-"""The refresher: carries out what the debouncer decides, and tells when it is done.
+"""The refresher: carries out what the debouncer decides.
 
 In: dirt, by way of the `Debouncer`; a `Plan`, which says what views there are and what they are called to clients. Out:
-refreshed views, `publish`ed invalidations, each after the commit it speaks of; and dirt for the views that stand on
-the refreshed one.
+refreshed views, each committed together with its invalidation and the marks of the views that stand on it.
+
+What is dirty is in the database (`marks`), put there by whoever hears of it; here is when to do something about it. On an
+instance that does not lead nothing is ever due, and a refresh that somebody demands is done by itself: it is right
+whoever does it (`refresh`).
 
 Concurrency. One task (`run`) owns the loop; it starts a task for each refresh in its own TaskGroup, at most
 `concurrency` at a time, at most one for a view (the debouncer sees to that), and sleeps until something is due or somebody
 calls `wake`. Between `start` and the end of a refresh anything may arrive: changes become the dirt of the next one;
-a new plan may redefine or drop the view: the refresh then ends as it may, and `Debouncer` ignores an end that it does not
-wait for. Marking the view clean, telling, and dirtying the views that stand on it happen in one step without an await,
-after the commit. A refresh that is cancelled (only a shutdown does) may have committed untold: the next process
-starts with everything dirty and with another epoch, which resyncs every client.
+a new plan may redefine or drop the view, or we cease to lead: the refresh then ends as it may, and `Debouncer` ignores an
+end that it does not wait for. Marking the view clean here and dirtying the views that stand on it happen in one
+step without an await, after the commit. A refresh that is cancelled may have committed: then it is told, since that is
+in the log, and the next leader finds the marks of the views above it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import asyncpg
 
+from afresh_cache.backoff import backoff
+from afresh_notifier import database, invalidation_log, marks
 from afresh_notifier.clock import loop_time
-from afresh_notifier.debounce import Debouncer, Dirt, Run, Timing
+from afresh_notifier.debounce import BUSY_FIRST, BUSY_MAX, Debouncer, Dirt, Run, Timing
 from afresh_notifier.errors import RefreshBroken, RefreshBusy, RefreshError, RefreshFailed
-from afresh_notifier.invalidation import Invalidation, PatternMap, fill_all
+from afresh_notifier.invalidation import Invalidation, PatternMap
+from afresh_notifier.marks import Mark
 from afresh_notifier.observations import (
     Observe,
     RefreshDone,
@@ -35,7 +43,7 @@ from afresh_notifier.observations import (
     RefreshPostponed,
     RefreshStarted,
 )
-from afresh_notifier.refresh import Limits, refresh
+from afresh_notifier.refresh import GRACE, Consequences, Limits, Method, following, refresh
 
 #: A view that has failed so often in a row, or was locked when it was tried so often (which takes about half a minute), is
 #: no longer waited for by the patterns of its tables.
@@ -57,17 +65,22 @@ class Refresher:
     def __init__(
         self,
         pool: asyncpg.Pool,
-        publish: Callable[[Invalidation], None],
+        appended: Callable[[int], None],
         observe: Observe,
         *,
         concurrency: int,
     ) -> None:
         self._pool = pool
-        self._publish = publish
+        self._appended = appended
         self._observe = observe
         self._slots = concurrency
         self._debouncer = Debouncer()
         self._plan = Plan()
+        #: The term under which we lead; None: we do not.
+        self._term: int | None = None
+        #: How many refreshes of each view were begun in this term: which slot its marks go to.
+        self._begun: Counter[str] = Counter()
+        self._running: set[asyncio.Task[None]] = set()
         self._unhealthy: set[str] = set()
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._woken = asyncio.Event()
@@ -78,38 +91,65 @@ class Refresher:
         """What is refreshed and how, now."""
         return self._plan
 
-    def replace(self, plan: Plan, suspects: frozenset[str], now: datetime) -> None:
-        """Take ``plan``, and dirty the ``suspects``: views that changed their definition, or are new.
+    def lead(self, term: int) -> None:
+        """From now on refresh what becomes due: nothing is dirty but what is said to be from here on."""
+        self.follow()
+        self._term = term
+        self._debouncer.replace(self._plan.timings, loop_time())
 
-        The patterns that waited for a view which is gone go out, unless another one will send them.
-        """
-        before, waited = self._plan, self._debouncer.outstanding()
+    def follow(self) -> None:
+        """Another instance leads: nothing is due any more, and what is in flight is given up, to be done there."""
+        self._term = None
+        self._begun.clear()
+        self._unhealthy.clear()
+        self._debouncer = Debouncer()
+        for task in self._running:
+            task.cancel()
+        for view, waiting in self._waiting.items():
+            self._answer(waiting, RefreshFailed(view, "another instance leads now", hint="try again"))
+        self._waiting.clear()
+
+    def replace(self, plan: Plan, suspects: Collection[str]) -> None:
+        """Take ``plan``; whatever was wrong with the ``suspects``, views that are new or defined otherwise, may be gone."""
         self._plan = plan
+        if self._term is None:
+            return
         self._debouncer.replace(plan.timings, loop_time())
         self._unhealthy &= plan.timings.keys()
         for view in suspects & plan.timings.keys():
             self._unhealthy.discard(view)
             self._debouncer.mend(view)
-        self.dirty(suspects, None, now)
-        if waited is not None:
-            self._release(before.patterns, before.timings.keys() - plan.timings.keys(), waited)
-        self._tell_of_tables(before.patterns, now)
         for view in self._waiting.keys() - plan.timings.keys():
             self._answer(self._waiting.pop(view), RefreshFailed(view, f"{view} was dropped"))
 
-    def dirty(self, views: frozenset[str], dirt: Dirt | None, now: datetime) -> None:
-        """``views`` must show a change; ``dirt`` None: anything may have changed in what they read."""
-        for view in views & self._plan.timings.keys():
-            self._debouncer.dirty(view, _copy(dirt) if dirt is not None else self._anything(view, now), loop_time())
+    def dirty(self, views: Iterable[str], dirt: Dirt) -> None:
+        """``views``, which have been marked, must show a change."""
+        for view in views:
+            self._debouncer.dirty(view, _copy(dirt), loop_time())
         self._woken.set()
+
+    def mark(self, view: str, dirt: Dirt) -> Mark:
+        """The mark by which ``view`` is made dirty in the database."""
+        return marks.of(view, dirt, slot=2 * (self._term or 0) + self._begun[view] % 2)
+
+    def wind_up(self) -> None:
+        """Views that read the clock were refreshed nobody knows when: they are due."""
+        now = datetime.now(UTC)
+        clocked = [view for view, timing in self._plan.timings.items() if timing.every is not None]
+        for view in clocked:
+            self.dirty((view,), self._anything(view, now))
 
     async def demand(self, view: str) -> None:
         """Refresh ``view`` now, whatever its pace; returns when a refresh that began after this call has committed.
 
-        Raises `RefreshError` where it fails, KeyError for an unknown view. Cancelled, it stops waiting, no more.
+        Raises `RefreshError` where it fails, KeyError for an unknown view. Cancelled, it stops waiting, no more; on an
+        instance that does not lead the refresh itself is then given up.
         """
         if view not in self._plan.timings:
             raise KeyError(view)
+        if self._term is None:
+            await self._by_hand(view)
+            return
         future = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(view, []).append(future)
         self._debouncer.demand(view, self._anything(view, datetime.now(UTC)), loop_time())
@@ -146,12 +186,16 @@ class Refresher:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._woken.clear()
-                for view in self._debouncer.due(loop_time())[: self._slots]:
-                    run = self._debouncer.start(view, loop_time(), datetime.now(UTC))
+                # One reading of the clock: what became due between two would neither be started nor be woken for.
+                now = loop_time()
+                for view in self._debouncer.due(now)[: self._slots]:
+                    run = self._debouncer.start(view, now, datetime.now(UTC))
                     self._slots -= 1
-                    oid = self._plan.patterns.catalogue.views[view].oid
-                    group.create_task(self._carry_out(run, oid, self._plan.limits[view]), name=f"refresh {view}")
-                wake_at = self._debouncer.wake_at(loop_time())
+                    self._begun[view] += 1
+                    task = group.create_task(self._carry_out(run), name=f"refresh {view}")
+                    self._running.add(task)
+                    task.add_done_callback(self._over)
+                wake_at = self._debouncer.wake_at(now)
                 try:
                     async with asyncio.timeout_at(wake_at if math.isfinite(wake_at) else None):
                         await self._woken.wait()
@@ -170,12 +214,36 @@ class Refresher:
             await self._ended.wait()
             self._debouncer.hurry()  # the views that stand on what was just refreshed
 
-    async def _carry_out(self, run: Run, oid: int, limits: Limits) -> None:
+    async def _by_hand(self, view: str) -> None:
+        """A refresh on an instance that does not lead, whose leader finds the marks of the views that stand on it."""
+        for waits in itertools.count(1):
+            try:
+                await self._refresh(view, None)
+            except RefreshBusy:
+                if waits == UNHEALTHY_WAITS:
+                    raise
+                await asyncio.sleep(backoff(waits, BUSY_FIRST, BUSY_MAX))
+            else:
+                return
+
+    async def _refresh(self, view: str, run: Run | None) -> tuple[Method, Consequences]:
+        """The refresh, with what follows from it by the plan that stands now: another one brings its own suspects."""
+
+        found = self._plan.patterns.catalogue.views.get(view)
+        if found is None:
+            raise RefreshFailed(view, f"{view} was dropped")
+        dirt = run.dirt if run is not None else self._anything(view, datetime.now(UTC))
+        follow = following(self._plan.patterns, view, dirt, self.mark)
+        method, consequences = await refresh(self._pool, view, found.oid, self._plan.limits[view], follow)
+        self._appended(consequences.offset)
+        return method, consequences
+
+    async def _carry_out(self, run: Run) -> None:
         view = run.view
         waiting = self._waiting.pop(view, [])
         self._observe(RefreshStarted(view=view))
         try:
-            method, lsn = await refresh(self._pool, view, oid, limits)
+            method, consequences = await self._refresh(view, run)
         except RefreshBusy as error:
             if view in self._plan.timings:
                 self._waiting.setdefault(view, [])[:0] = waiting
@@ -184,17 +252,23 @@ class Refresher:
             waits = self._debouncer.busy(run, loop_time())
             self._observe(RefreshPostponed(view=view, problem=error.problem, waits=waits))
             if waits >= UNHEALTHY_WAITS:
-                self._give_up_on(run)
+                await self._give_up_on(run)
         except RefreshError as error:
-            self._failed(run, error)
             self._answer(waiting, error)
+            await self._failed(run, error)
+        except asyncio.CancelledError:
+            self._answer(waiting, RefreshFailed(view, "it was given up", hint="try again"))
+            raise
         else:
-            self._succeeded(run, method, lsn)
+            self._succeeded(run, method, consequences)
             self._answer(waiting, None)
-        finally:
-            self._slots += 1
-            self._ended.set()
-            self._woken.set()
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        """However a refresh ended, even before it began, there is room for another one."""
+        self._running.discard(task)
+        self._slots += 1
+        self._ended.set()
+        self._woken.set()
 
     @staticmethod
     def _answer(waiting: list[asyncio.Future[None]], error: RefreshError | None) -> None:
@@ -206,60 +280,50 @@ class Refresher:
             else:
                 future.set_exception(error)
 
-    def _succeeded(self, run: Run, method: str, lsn: int | None) -> None:
-        view, dirt, now = run.view, run.dirt, loop_time()
+    def _succeeded(self, run: Run, method: Method, consequences: Consequences) -> None:
+        view, now = run.view, loop_time()
         self._debouncer.succeed(run, now)
         self._unhealthy.discard(view)
         self._observe(
             RefreshDone(view=view, method=method, seconds=now - run.started, dirty_for=run.started - run.dirty_since)
         )
-        patterns = self._plan.patterns
-        if view in patterns.catalogue.views:
-            self._publish(
-                Invalidation(
-                    patterns=tuple(patterns.after_refresh(view, dirt.keys)),
-                    tables=frozenset(dirt.tables),
-                    views=frozenset((view,)),
-                    lsn=lsn,
-                    at=dirt.heard_at,
-                )
-            )
-            self.dirty(frozenset(patterns.catalogue.children(view)), dirt, dirt.heard_at)
+        for mark in consequences.marks:
+            self.dirty((mark.view,), mark.dirt())
 
-    def _failed(self, run: Run, error: RefreshError) -> None:
+    async def _failed(self, run: Run, error: RefreshError) -> None:
         failures = self._debouncer.fail(run, loop_time(), broken=isinstance(error, RefreshBroken))
         broken = self._debouncer.broken(run.view)
         self._observe(
             RefreshNotDone(view=run.view, problem=error.problem, hint=error.hint, failures=failures, broken=broken)
         )
         if broken or failures >= UNHEALTHY_AFTER:
-            self._give_up_on(run)
+            await self._give_up_on(run)
 
-    def _give_up_on(self, run: Run) -> None:
-        """From now on nothing waits for this view; what waited goes out, unless another one will send it."""
-        if run.view in self._unhealthy or run.view not in self._plan.timings:
+    async def _give_up_on(self, run: Run) -> None:
+        """From now on nothing waits for this view; what waited goes out, unless another one will send it.
+
+        Where that cannot be said now, it is at the next failure: the view counts as unhealthy only then.
+        """
+        view = run.view
+        if view in self._unhealthy or view not in self._plan.timings:
             return
         before = self.healthy()
-        self._unhealthy.add(run.view)
+        self._unhealthy.add(view)
         # Not this run's dirt alone: what came during it, and what the views above still hold, waited for this one too.
-        self._release(self._plan.patterns, before - self.healthy(), self._debouncer.outstanding() or run.dirt)
-
-    def _release(self, patterns: PatternMap, lost: Collection[str], waited: Dirt) -> None:
-        """Tell what waited for the views ``lost``, as ``patterns`` had it, and that no healthy view will send either."""
-        named = {template.text for view in lost for template in patterns.views.get(view, ())}
-        owed = self._plan.patterns.owed(named, waited.tables, waited.keys, self.healthy())
-        if owed:
-            self._publish(Invalidation(patterns=tuple(owed), tables=frozenset(waited.tables), at=waited.heard_at))
-
-    def _tell_of_tables(self, before: PatternMap, now: datetime) -> None:
-        """Tell the patterns of tables that came into the plan, left it, or are called otherwise now: what was heard of them
-        under a name that the plan did not know could not be told."""
-        after = self._plan.patterns
-        changed = before.tables.keys() ^ after.tables.keys()
-        if not before.tables or not changed:
+        waited = self._debouncer.outstanding() or run.dirt
+        patterns, lost = self._plan.patterns, before - self.healthy()
+        named = {template.text for one in lost for template in patterns.views.get(one, ())}
+        owed = patterns.owed(named, waited.tables, waited.keys, self.healthy())
+        if not owed:
             return
-        templates = [t for table in sorted(changed) for t in (before.tables.get(table) or after.tables[table])]
-        self._publish(Invalidation(patterns=tuple(fill_all(templates, None)), tables=frozenset(changed), at=now))
+        told = Invalidation(patterns=tuple(owed), tables=frozenset(waited.tables), at=waited.heard_at)
+        try:
+            async with database.lent(self._pool, GRACE) as connection, connection.transaction():
+                offset = await invalidation_log.append(connection, told)
+        except database.TRANSIENT:
+            self._unhealthy.discard(view)
+        else:
+            self._appended(offset)
 
     def _anything(self, view: str, now: datetime) -> Dirt:
         tables = self._plan.patterns.catalogue.views[view].tables

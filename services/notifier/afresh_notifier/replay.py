@@ -1,8 +1,8 @@
 """The replay: which of the recent invalidations somebody missed who stands at an offset, or why that cannot be told.
 
-In: numbered invalidations, and breaks (stretches of which nothing is known), in the order of their offsets, which rise
-and may leave numbers out. Out, for an interest and a stretch of offsets: all that was missed in one `Invalidation`, or
-the reason for a resync. Pure: whoever adds says which offset it has and what time it is.
+In: numbered invalidations, some of them resyncs, in the order of their offsets, which rise and may leave numbers out. Out,
+for an interest and a stretch of offsets: all that was missed in one `Invalidation`, or the reason for a resync. Pure:
+whoever adds says which offset it has and what time it is.
 
 What is remembered is bounded, by number and by age, and so is what one answer may hold: past either it is a resync. An
 answer covers its whole stretch or says that it cannot; it never leaves anything out.
@@ -39,17 +39,15 @@ class Replay:
     (seconds): what is older is forgotten, and who asks for it is resynced.
     """
 
-    def __init__(self, *, epoch: str, max_entries: int, max_age: float) -> None:
-        self.epoch = epoch
+    def __init__(self, *, max_entries: int, max_age: float) -> None:
+        self.epoch = ""
         self._max_entries = max_entries
         self._max_age = max_age
-        #: When, which offset, and what; a reason stands for a stretch of which nothing is known.
-        self._entries: deque[tuple[float, int, Invalidation | ResyncReason]] = deque()
+        #: When, and what.
+        self._entries: deque[tuple[float, Invalidation]] = deque()
         self._last = 0
         #: The highest offset that was forgotten: who stands before it cannot be told all.
         self._forgotten = 0
-        #: The newest break, forgotten or not: its offset, and why.
-        self._broken: tuple[int, ResyncReason] = (0, "restart")
         #: What was answered of the stretches that end at `_answered_upto`; many come back at once, and ask the same.
         self._answers: dict[tuple[int, Interest], Missed] = {}
         self._answered_upto = 0
@@ -59,17 +57,20 @@ class Replay:
         """The newest offset; 0 while nothing was added."""
         return self._last
 
+    def begin(self, epoch: str, offset: int) -> None:
+        """Forget everything: the log is ``epoch`` now, and what it holds up to ``offset`` is not known here."""
+        self.epoch, self._last, self._forgotten = epoch, offset, offset
+        self._entries.clear()
+        self._answers.clear()
+
     def add(self, invalidation: Invalidation, now: float) -> None:
         """Remember ``invalidation`` under the offset that it carries. Raises ValueError where that does not rise."""
-        self._remember(now, invalidation.offset, invalidation)
-
-    def break_off(self, offset: int, reason: ResyncReason, now: float) -> None:
-        """At ``offset`` nothing is known: who stands before it cannot be told what he missed, and is told ``reason``.
-
-        Raises ValueError where the offset does not rise.
-        """
-        self._remember(now, offset, reason)
-        self._broken = (offset, reason)
+        if invalidation.offset <= self._last:
+            raise ValueError(f"offset {invalidation.offset} does not come after {self._last}")
+        self._last = invalidation.offset
+        self._entries.append((now, invalidation))
+        while self._entries and (len(self._entries) > self._max_entries or self._entries[0][0] < now - self._max_age):
+            self._forgotten = self._entries.popleft()[1].offset
 
     def since(self, position: Position, upto: int, interest: Interest) -> Missed:
         """What somebody with ``interest`` who stands at ``position`` missed up to the offset ``upto``; who asks what was
@@ -87,38 +88,26 @@ class Replay:
     def missed(self, after: int, upto: int, interest: Interest) -> Missed:
         """What somebody with ``interest`` missed of the offsets in (``after``, ``upto``].
 
-        Reasons: that of the newest break in the stretch; "expired" where it is not remembered that far back, or where
-        ``after`` was never reached; "overflow" where it is too much for one message.
+        Reasons: that of the newest resync in the stretch which concerns him; "expired" where it is not remembered that far
+        back, or where ``after`` was never reached; "overflow" where it is too much for one message.
         """
-        if after > self._last:
+        if after > self._last or (after < self._forgotten and after < upto):
             return "expired"
-        if after >= upto:
-            return None
-        if after < self._forgotten:
-            offset, reason = self._broken
-            return reason if after < offset <= upto else "expired"
         found: list[Invalidation] = []
-        for _, offset, entry in reversed(self._entries):  # who asks is mostly just behind
-            if offset <= after:
+        for _, entry in reversed(self._entries):  # who asks is mostly just behind
+            if entry.offset <= after:
                 break
-            if offset > upto:
+            if entry.offset > upto:
                 continue
-            if isinstance(entry, str):
-                return entry
-            found.append(entry)
-        concerning = (mine for entry in reversed(found) if (mine := cut(entry, interest)) is not None)
+            mine = cut(entry, interest)
+            if mine is not None and mine.reason is not None:
+                return mine.reason
+            if mine is not None:
+                found.append(mine)
         try:
-            return merge_all(concerning, MAX_WAITING)
+            return merge_all(reversed(found), MAX_WAITING)
         except OverflowError:
             return "overflow"
-
-    def _remember(self, now: float, offset: int, entry: Invalidation | ResyncReason) -> None:
-        if offset <= self._last:
-            raise ValueError(f"offset {offset} does not come after {self._last}")
-        self._last = offset
-        self._entries.append((now, offset, entry))
-        while self._entries and (len(self._entries) > self._max_entries or self._entries[0][0] < now - self._max_age):
-            self._forgotten = self._entries.popleft()[1]
 
 
 def cut(invalidation: Invalidation, interest: Interest) -> Invalidation | None:

@@ -11,9 +11,9 @@ import os
 import tomllib
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -75,8 +75,38 @@ class RefreshSettings(Section):
     retry_max: Period = Field(30.0, description="Longest wait between two tries.")
 
 
+class CaptureSettings(Section):
+    """How the leader learns of what writers put into the change log."""
+
+    bell: Literal["auto", "never"] = Field(
+        "auto",
+        description="Whether writers ring (a NOTIFY) while changes come slowly; `never` where they use "
+        "PREPARE TRANSACTION, which a NOTIFY makes fail.",
+    )
+    threshold: float = Field(50.0, gt=0, description="Changes in a second above which the bell is silenced.")
+    busy_pace: Period = Field(0.005, description="How often the log is looked at while changes come fast.")
+    slow_pace: Period = Field(0.02, description="How often it is looked at while they do not, if the bell never rings.")
+    idle_pace: Period = Field(0.25, description="How often it is looked at while they do not, and the bell rings.")
+
+
+class LeaseSettings(Section):
+    """Which of several instances leads."""
+
+    length: Period = Field(3.0, description="How long a lease holds unless it is renewed; then another instance leads.")
+    renew: Period = Field(1.0, description="How often it is renewed; twice and more within its length.")
+
+    @model_validator(mode="after")
+    def _renewed_in_time(self) -> Self:
+        if 2 * self.renew > self.length:
+            raise PydanticCustomError(
+                "renewal",
+                "expected renew to be at most half of length, so that one lost renewal does not lose the lease",
+            )
+        return self
+
+
 class LogSettings(Section):
-    """The invalidations kept in memory, from which clients resume."""
+    """The invalidations kept for clients that resume, in the database and in the memory of each instance."""
 
     max_entries: int = Field(10_000, ge=1, description="Invalidations kept for clients that resume.")
     max_age: Period = Field(3600.0, description="How long they are kept.")
@@ -163,6 +193,8 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     server: ServerSettings = ServerSettings()
     refresh: RefreshSettings = RefreshSettings()
+    capture: CaptureSettings = CaptureSettings()
+    lease: LeaseSettings = LeaseSettings()
     log: LogSettings = LogSettings()
     tables: Tables = ()
     views: Views = ()

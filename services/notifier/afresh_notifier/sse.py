@@ -29,6 +29,7 @@ from afresh_notifier.invalidation import Invalidation
 from afresh_notifier.replay import Interest
 from afresh_notifier.settings import ServerSettings
 from afresh_notifier.subscriber import Subscriber, message_of
+from afresh_notifier.tail import Tail
 
 
 def event(message: ServerMessage, position: Position) -> bytes:
@@ -59,7 +60,7 @@ def interest(request: web.Request) -> Interest:
     return patterns
 
 
-async def serve(request: web.Request, hub: Hub, settings: ServerSettings) -> web.StreamResponse:
+async def serve(request: web.Request, hub: Hub, tail: Tail, settings: ServerSettings) -> web.StreamResponse:
     """Handle one connection until it ends. Raises `BadRequest`."""
     wanted = interest(request)
     try:
@@ -83,6 +84,7 @@ async def serve(request: web.Request, hub: Hub, settings: ServerSettings) -> web
     subscriber = Subscriber(transport=transport, frame=chunk if chunked else event)
     quiet = _chunked(b":\n\n") if chunked else b":\n\n"
     try:
+        await tail.meet(since)
         hub.join(subscriber)
         hub.listen(subscriber, wanted)
         here = hub.position

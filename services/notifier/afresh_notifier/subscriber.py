@@ -40,6 +40,8 @@ class Subscriber:
     told: int = 0
     waiting: Invalidation | None = None
     resync: ResyncReason | None = None
+    #: The log is another one than he was told; the resync that waits for him is to be followed by his position in it.
+    displaced: bool = False
 
     @property
     def lagging(self) -> bool:

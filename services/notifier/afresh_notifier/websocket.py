@@ -37,6 +37,7 @@ from afresh_notifier.invalidation import Invalidation
 from afresh_notifier.replay import Interest
 from afresh_notifier.settings import ServerSettings
 from afresh_notifier.subscriber import Subscriber, message_of
+from afresh_notifier.tail import Tail
 
 #: Subscriptions that one connection may hold.
 MAX_SUBSCRIPTIONS = 100
@@ -59,8 +60,9 @@ def frame(message: ServerMessage, position: Position) -> bytes:
 class Session:
     """One client's subscriptions: pure but for what it tells the hub."""
 
-    def __init__(self, hub: Hub, subscriber: Subscriber) -> None:
+    def __init__(self, hub: Hub, tail: Tail, subscriber: Subscriber) -> None:
         self._hub = hub
+        self._tail = tail
         self._subscriber = subscriber
         self._subscriptions: dict[str, Interest] = {}
 
@@ -70,7 +72,7 @@ class Session:
         position = self._hub.position
         self._tell(Welcome(epoch=position.epoch, offset=position.offset))
 
-    def take(self, text: str) -> bool:
+    async def take(self, text: str) -> bool:
         """Act on one frame; False where the connection must end."""
         try:
             message = read_client_message(text)
@@ -78,12 +80,12 @@ class Session:
             self._tell(Error(id=error.message_id, code="bad_message", message=str(error)))
             return error.parseable
         if isinstance(message, Subscribe):
-            self._subscribe(message)
+            await self._subscribe(message)
         else:
             self._unsubscribe(message)
         return True
 
-    def _subscribe(self, message: Subscribe) -> None:
+    async def _subscribe(self, message: Subscribe) -> None:
         if len(self._subscriptions) >= MAX_SUBSCRIPTIONS and message.id not in self._subscriptions:
             self._tell(
                 Error(
@@ -94,6 +96,8 @@ class Session:
             )
             return
         interest: Interest = None if message.patterns is None else frozenset(message.patterns)
+        await self._tail.meet(message.since)
+        # No await from here on: what is answered, and what is told after it, fit together.
         self._subscriptions[message.id] = interest
         self._listen()
         here = self._hub.position
@@ -131,7 +135,7 @@ class Session:
 
 
 async def serve(
-    request: web.Request, hub: Hub, settings: ServerSettings, sockets: set[web.WebSocketResponse]
+    request: web.Request, hub: Hub, tail: Tail, settings: ServerSettings, sockets: set[web.WebSocketResponse]
 ) -> web.WebSocketResponse:
     """Handle one connection until it ends; it is in ``sockets`` for as long as it is open."""
     socket = web.WebSocketResponse(
@@ -142,7 +146,7 @@ async def serve(
     if transport is None:  # gone between the handshake and here
         return socket
     subscriber = Subscriber(transport=transport, frame=frame)
-    session = Session(hub, subscriber)
+    session = Session(hub, tail, subscriber)
     sockets.add(socket)
     try:
         session.welcome()
@@ -150,7 +154,7 @@ async def serve(
             if message.type is WSMsgType.BINARY:
                 hub.leave(subscriber)  # nothing may follow the close frame
                 await socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=b"text frames only")
-            elif message.type is WSMsgType.TEXT and not session.take(message.data):
+            elif message.type is WSMsgType.TEXT and not await session.take(message.data):
                 hub.leave(subscriber)
                 await socket.close(code=WSCloseCode.INVALID_TEXT, message=b"not a JSON object")
             # A transport tells of a drained buffer to its protocol alone, which is aiohttp's: so it is asked.

@@ -116,7 +116,7 @@ def _tell(story: Story) -> None:
     timeline = Table("ms", "stage", "what happened", title="Timeline", title_justify="left")
     stages = [
         (story.committed, "committed", "PostgreSQL confirmed the commit to the writer"),
-        (story.heard, "heard", "the notification was consumed"),
+        (story.heard, "heard", "the change was taken out of the log"),
         (story.refreshed, "refreshed", f"{story.view} in {story.refresh_ms:.1f} ms, and committed"),
         (story.told, "told", "the message reached the client"),
     ]

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -15,12 +16,14 @@ import click
 from rich.console import Console
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from afresh_notifier import database, dependencies, planning, watching
+from afresh_notifier import database, dependencies, marks, planning, watching
 from afresh_notifier.commands.shared import Invocation, dsn_option, pass_invocation, progress, raise_all, run
-from afresh_notifier.dependencies import Catalogue
+from afresh_notifier.debounce import Dirt
+from afresh_notifier.dependencies import Catalogue, View
 from afresh_notifier.errors import AfreshError, NotThere, RefreshBusy, RefreshError, Unreachable
-from afresh_notifier.refresh import Limits
+from afresh_notifier.refresh import Limits, following
 from afresh_notifier.refresh import refresh as refresh_view
+from afresh_notifier.refresher import Plan
 from afresh_notifier.settings import Settings
 
 #: How long `--direct` tries a view that somebody else has locked, in seconds, and how often.
@@ -108,7 +111,7 @@ async def _refresh(settings: Settings, invocation: Invocation, views: Sequence[s
     """Do it here, parents first; what stands on a view that failed is left out, everything else is done."""
     async with database.connection(settings.database) as connection:
         facts = await database.facts(connection)
-        database.require_primary(facts)
+        database.require_serving(facts)
         catalogue = await dependencies.load(connection)
         plan = (await planning.read(connection, settings, invocation.packs())).plan
         found = await watching.resolve(connection, views, watching.VIEWS)
@@ -125,7 +128,7 @@ async def _refresh(settings: Settings, invocation: Invocation, views: Sequence[s
                     continue
                 began = time.monotonic()
                 try:
-                    await _patiently(pool, name, catalogue.views[name].oid, plan.limits.get(name, usual))
+                    await _patiently(pool, plan, catalogue.views[name], plan.limits.get(name, usual))
                 except RefreshError as error:
                     failures[name] = error
                 else:
@@ -138,12 +141,13 @@ def _with_children(catalogue: Catalogue, names: Sequence[str]) -> set[str]:
     return {name for name in catalogue.views if name in names or catalogue.ancestors(name) & set(names)}
 
 
-async def _patiently(pool: asyncpg.Pool, name: str, oid: int, limits: Limits) -> None:
-    """Refresh one view, waiting for whoever has it. Raises `RefreshError`."""
+async def _patiently(pool: asyncpg.Pool, plan: Plan, view: View, limits: Limits) -> None:
+    """Refresh one view, waiting for whoever has it; services that run hear of it. Raises `RefreshError`."""
     deadline = time.monotonic() + BUSY_PATIENCE
     while True:
         try:
-            await refresh_view(pool, name, oid, limits)
+            dirt = Dirt(tables=set(view.tables), keys=None, heard_at=datetime.now(UTC))
+            await refresh_view(pool, view.name, view.oid, limits, following(plan.patterns, view.name, dirt, marks.of))
         except RefreshBusy:
             if time.monotonic() > deadline:
                 raise

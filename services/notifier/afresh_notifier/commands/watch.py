@@ -29,21 +29,33 @@ from afresh_notifier.settings import DatabaseSettings, default_file
 @click.command(short_help="Let tables tell of their changes.")
 @click.argument("tables", nargs=-1, metavar="[TABLE]...")
 @click.option("--keys", metavar="COLUMN,…", help="Columns whose values are told with a change. [default: settings]")
+@click.option(
+    "--capture",
+    type=click.Choice(("log", "notify")),
+    help="How: written into the change log, or only notified. [default: as it is; log for a new watch]",
+)
 @click.option("--list", "listing", is_flag=True, help="Show what is watched, and change nothing.")
 @dsn_option
 @pass_invocation
-def watch(invocation: Invocation, tables: Sequence[str], keys: str | None, listing: bool, dsn: str | None) -> None:
+def watch(
+    invocation: Invocation,
+    tables: Sequence[str],
+    keys: str | None,
+    capture: str | None,
+    listing: bool,
+    dsn: str | None,
+) -> None:
     """Let these tables tell of their changes; without TABLE, every table that the settings and their packs name."""
     settings = invocation.database(dsn)
     if listing:
-        if tables or keys is not None:
-            raise click.UsageError("--list takes neither tables nor --keys.")
+        if tables or keys is not None or capture is not None:
+            raise click.UsageError("--list takes neither tables nor --keys nor --capture.")
         run(_list(settings))
         return
     if keys is not None and not tables:
         raise click.UsageError("--keys needs the tables that it is for.")
     columns = None if keys is None else [column for part in keys.split(",") if (column := part.strip())]
-    run(_watch(settings, invocation, tables, columns))
+    run(_watch(settings, invocation, tables, columns, capture))
 
 
 @click.command(short_help="Let tables tell nothing any more.")
@@ -61,13 +73,17 @@ def unwatch(invocation: Invocation, tables: Sequence[str], everything: bool, dsn
 @asynccontextmanager
 async def _connected(settings: DatabaseSettings) -> AsyncIterator[asyncpg.Connection]:
     async with database.connection(settings, name="afresh watch") as connection:
-        database.require_serving(await database.facts(connection))
+        database.require_installed(await database.facts(connection))
         connection.add_log_listener(note)
         yield connection
 
 
 async def _watch(
-    settings: DatabaseSettings, invocation: Invocation, tables: Sequence[str], columns: Sequence[str] | None
+    settings: DatabaseSettings,
+    invocation: Invocation,
+    tables: Sequence[str],
+    columns: Sequence[str] | None,
+    capture: str | None,
 ) -> None:
     """Watch ``tables``, or those that are declared, with the keys ``columns``, or those that are declared for them."""
     packs = invocation.packs()
@@ -84,7 +100,7 @@ async def _watch(
         for name, oid in {relation.name: relation.oid for relation in found.values()}.items():
             keys = declared.get(name, ()) if columns is None else columns
             try:
-                await connection.execute(query("watch"), name, list(keys))
+                await connection.execute(query("watch"), name, list(keys), capture)
             except asyncpg.PostgresError as error:
                 refusals.append(await _refused(connection, oid, error))
             else:

@@ -52,9 +52,11 @@ async def _examine(connection: asyncpg.Connection, settings: Settings, packs: Se
     if facts.installed:
         findings += await server.check_event_triggers(connection)
         findings += await server.check_search_path(connection)
+        findings += await server.check_change_log(connection, facts)
+        findings += await server.check_publications(connection)
     findings += await server.check_queue(connection)
     findings += await server.check_slots(connection)
-    findings += await server.check_prepared_transactions(connection)
+    findings += await server.check_prepared_transactions(connection, settings.capture.bell)
     if facts.installed:
         reading = await planning.read(connection, settings, packs)
         findings += tables.check_names(reading.ignored)

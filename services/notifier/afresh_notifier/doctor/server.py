@@ -20,6 +20,9 @@ QUEUE_WARNING, QUEUE_PROBLEM = 0.1, 0.5
 #: The write-ahead log kept for a slot that nobody reads, in bytes, from which on it is worth a word.
 RETAINED = 1024**3
 
+#: How long a change may wait in the change log before it is worth a word, in seconds; it is milliseconds, mostly.
+TAKEN_WITHIN = 60.0
+
 #: A channel of the doctor's own, on which nobody speaks.
 _CHANNEL = "afresh_doctor"
 
@@ -172,21 +175,64 @@ async def check_slots(connection: asyncpg.Connection, *, retained: int = RETAINE
     ]
 
 
-async def check_prepared_transactions(connection: asyncpg.Connection) -> list[Finding]:
+async def check_prepared_transactions(connection: asyncpg.Connection, bell: str) -> list[Finding]:
     """Two-phase commit, which NOTIFY forbids."""
-    return judge_prepared(int(await connection.fetchval(query("doctor_prepared"))))
+    return judge_prepared(int(await connection.fetchval(query("doctor_prepared"))), bell)
 
 
-def judge_prepared(most: int) -> list[Finding]:
-    """What it means that the server allows this many prepared transactions."""
+def judge_prepared(most: int, bell: str) -> list[Finding]:
+    """What it means that the server allows this many prepared transactions; ``bell`` as in the settings."""
     if most == 0:
         return []
+    if bell == "never":
+        return [ok("two-phase commit", "the bell never rings, so what is captured by the log may be written in one")]
     return [
         warning(
             "two-phase commit",
-            f"max_prepared_transactions is {most}: a transaction that has written to a watched table cannot be prepared, "
-            "PREPARE TRANSACTION fails after a NOTIFY",
-            "do not watch tables that are written to by two-phase commits; if nobody uses them, run this "
-            "and restart the server:\nALTER SYSTEM SET max_prepared_transactions = 0;",
+            f"max_prepared_transactions is {most}: a transaction that has rung the bell by writing to a watched table "
+            "cannot be prepared, PREPARE TRANSACTION fails after a NOTIFY",
+            'if somebody uses them, set in afresh.toml:\n[capture]\nbell = "never"\n'
+            "else run this and restart the server:\nALTER SYSTEM SET max_prepared_transactions = 0;",
         )
+    ]
+
+
+async def check_change_log(connection: asyncpg.Connection, facts: ServerFacts) -> list[Finding]:
+    """Whether changes are taken out of the change log, and by whom."""
+    try:
+        database.require_serving(facts)
+    except WrongDatabase as error:
+        return [problem("change log", error.problem, error.hint)]
+    row = await connection.fetchrow(query("doctor_change_log"))
+    assert row is not None  # noqa: S101 - an aggregate without GROUP BY has one row
+    return judge_change_log(row["changes"], row["oldest"], row["leader"])
+
+
+def judge_change_log(changes: int, oldest: float, leader: str | None) -> list[Finding]:
+    """What it means that so many changes wait, the oldest for so many seconds, while ``leader`` leads, or nobody."""
+    number = "10,000 changes or more" if changes >= 10_000 else f"{changes} change{'' if changes == 1 else 's'}"
+    waiting = f"{number} not taken, the oldest for {oldest:.0f} s"
+    if oldest <= TAKEN_WITHIN:
+        return [ok("change log", f"{leader} takes changes" if leader else f"no service runs; {number} not taken yet")]
+    if leader is None:
+        return [warning("change log", f"no service runs: {waiting}", "start one:\nafresh serve")]
+    return [
+        problem(
+            "change log",
+            f"{leader} leads, and does not take them: {waiting}",
+            "look at its log, and for a transaction that stands still:\n"
+            "SELECT pid, state, xact_start, query FROM pg_stat_activity ORDER BY xact_start;",
+        )
+    ]
+
+
+async def check_publications(connection: asyncpg.Connection) -> list[Finding]:
+    """Publications that send Afresh's own tables along."""
+    return [
+        warning(
+            "publication",
+            f"{name} publishes all tables, and so those of the schema afresh, which mean something in this database alone",
+            "name its tables, or the schemas that it is for, instead",
+        )
+        for name in await connection.fetchval(query("doctor_publications"))
     ]

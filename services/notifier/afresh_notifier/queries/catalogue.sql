@@ -2,8 +2,8 @@
 -- that PostgreSQL keeps parsed (BEGIN ATOMIC), through plain views and such functions, down to tables and to other
 -- materialized views, where the walk ends. A table stands for its whole partition or inheritance tree: ancestors and
 -- descendants are listed with it. `fingerprint` changes when the content may have changed without a row having been
--- written, or what was heard may be of an old name: a redefined view or function, a rewritten or renamed table, a
--- partition that came or went.
+-- written or told, or what was heard may be of an old name: a redefined view or function, a rewritten, renamed or
+-- differently watched table, a partition that came or went.
 WITH RECURSIVE
 materialized AS (
     SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name, c.relispopulated AS populated
@@ -59,7 +59,12 @@ member AS (
         EXISTS (
             SELECT FROM pg_catalog.pg_trigger t
             WHERE t.tgrelid = c.oid AND t.tgfoid = pg_catalog.to_regprocedure('public.notify_event_refresh()')
-        ) AS watched
+        ) AS watched,
+        -- A trigger that was made, dropped, disabled or enabled: something may have been missed while it was not there.
+        (
+            SELECT pg_catalog.string_agg(t.oid::text || '-' || t.xmin::text, ' ' ORDER BY t.oid) FROM pg_catalog.pg_trigger t
+            WHERE t.tgrelid = c.oid AND t.tgfoid = pg_catalog.to_regprocedure('public.notify_event_refresh()')
+        ) AS triggers
     FROM (SELECT view, oid FROM descendant UNION SELECT view, oid FROM ancestor) tree
     JOIN pg_catalog.pg_class c ON c.oid = tree.oid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -115,7 +120,9 @@ SELECT
             )
         ),
         (
-            SELECT pg_catalog.string_agg(pg_catalog.format('%s:%s:%s', oid, relfilenode, name), ',' ORDER BY oid)
+            SELECT pg_catalog.string_agg(
+                pg_catalog.format('%s:%s:%s:%s', oid, relfilenode, name, triggers), ',' ORDER BY oid
+            )
             FROM member WHERE member.view = m.oid
         ),
         (

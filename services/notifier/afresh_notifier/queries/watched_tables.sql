@@ -34,7 +34,18 @@ SELECT
             SELECT d.below FROM descendant d WHERE d.oid = watched.oid
         ) AND k.oid <> watched.oid
         ORDER BY 1
-    ) AS kin
+    ) AS kin,
+    EXISTS (
+        SELECT FROM pg_catalog.pg_trigger t
+        WHERE t.tgrelid = watched.oid
+            AND t.tgfoid = pg_catalog.to_regprocedure('public.notify_event_refresh()')
+            AND t.tgenabled <> 'D'
+            AND ((t.tgtype & 1) <> 0 OR pg_catalog.substr(t.tgargs, 1, 10) <> 'afresh.log'::bytea)
+    ) AS notified,
+    (
+        SELECT pg_catalog.string_agg(t.oid::text || '-' || t.xmin::text, ' ' ORDER BY t.oid) FROM pg_catalog.pg_trigger t
+        WHERE t.tgrelid = watched.oid AND t.tgfoid = pg_catalog.to_regprocedure('public.notify_event_refresh()')
+    ) AS triggers
 FROM watched
 JOIN named ON named.oid = watched.oid
 ORDER BY 1

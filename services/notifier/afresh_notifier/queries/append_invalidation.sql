@@ -1,0 +1,1 @@
+SELECT afresh.append_invalidation($1, $2, $3, $4, $5)

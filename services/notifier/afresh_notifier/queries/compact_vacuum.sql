@@ -1,0 +1,1 @@
+VACUUM (TRUNCATE) afresh.change_log

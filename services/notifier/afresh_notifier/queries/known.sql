@@ -1,0 +1,1 @@
+SELECT k.kind, k.name, k.state FROM afresh.known AS k

@@ -1,0 +1,120 @@
+"""The tail: follows the invalidation log, and hands what is appended to the hub. The same on every instance.
+
+In: wake-ups, from the listener (somebody appended, or the listening connection is there again) and from whoever appended
+here. Out: numbered invalidations, in order, each once, to the hub; or a new beginning, where the log is another one than
+before (its epoch changed) or was trimmed past us.
+
+Nothing is missed: offsets are in commit order, so "all after the last one" is all. Should a wake-up be lost, the log is
+read at `POLL` anyway.
+
+Concurrency: `run` is one task; a wake-up during a read causes another one. `reach` waits for a read that began after the
+call. Cancelled, it loses nothing: the log is read again from where the hub stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import asyncpg
+
+from afresh_cache.backoff import backoff
+from afresh_cache.messages import Position
+from afresh_notifier import database, invalidation_log
+from afresh_notifier.clock import loop_time
+from afresh_notifier.hub import Hub
+from afresh_notifier.observations import Observe, TailFailed
+
+#: How often the log is read without a wake-up, in seconds.
+POLL = 2.0
+
+#: How long one read may take, in seconds; then its connection is cut, and it is tried on another.
+PATIENCE = 2.0
+
+#: First and longest wait between two attempts, in seconds.
+RETRY_FIRST, RETRY_MAX = 0.05, 2.0
+
+
+class Tail:
+    """Keeps the hub up with the log; at most ``most`` entries are read at once, as many as the hub remembers."""
+
+    def __init__(self, pool: asyncpg.Pool, hub: Hub, observe: Observe, *, most: int) -> None:
+        self._pool = pool
+        self._hub = hub
+        self._observe = observe
+        self._most = most
+        self._woken = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def wake(self, offset: int | None = None) -> None:
+        """Somebody appended, up to ``offset`` where that is known."""
+        if offset is None or offset > self._hub.newest:
+            self._woken.set()
+
+    async def reach(self, offset: float) -> None:
+        """Return when the hub stands at ``offset``, or has all that there was after this call: then the log does not go so
+        far (and never to infinity). Cancelled, it stops waiting."""
+        if self._hub.newest >= offset:
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        self._woken.set()
+        await future
+
+    async def meet(self, since: Position | None) -> None:
+        """Before a client is answered who was somewhere else before and may be ahead of us: come to where he stands, if the
+        log goes so far, and can be read now."""
+        here = self._hub.position
+        if since is None or since.epoch != here.epoch or since.offset <= here.offset:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await self.reach(since.offset)
+        await self._hub.flush()
+
+    async def load(self) -> None:
+        """The first reading. Raises what asyncpg raises."""
+        await self._read()
+
+    async def run(self) -> None:
+        """Follow the log, until cancelled."""
+        failures = 0
+        while True:
+            pause = backoff(failures, RETRY_FIRST, RETRY_MAX) if failures else POLL
+            try:
+                async with asyncio.timeout(pause):
+                    await self._woken.wait()
+                    if failures:
+                        await asyncio.sleep(pause)
+            except TimeoutError:
+                pass
+            self._woken.clear()
+            waiting, self._waiting = self._waiting, []
+            try:
+                await self._read()
+            except database.TRANSIENT as error:
+                failures += 1
+                self._waiting += waiting
+                self._observe(TailFailed(problem=database.said(error)[0]))
+                continue
+            failures = 0
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
+
+    async def _read(self) -> None:
+        after = self._hub.newest
+        async with database.lent(self._pool, PATIENCE) as connection:
+            reading = await invalidation_log.read(connection, after, self._most)
+        if reading.epoch != self._hub.position.epoch or reading.newest < after:
+            # Another log: what it numbers like the old one is something else, so that all of it is read.
+            if after > 0:
+                async with database.lent(self._pool, PATIENCE) as connection:
+                    reading = await invalidation_log.read(connection, 0, self._most)
+            after = reading.entries[0][0].offset - 1 if reading.entries else reading.newest
+            self._hub.begin(reading.epoch, after)
+        elif reading.entries and reading.entries[0][0].offset > after + 1:
+            self._hub.begin(reading.epoch, reading.entries[0][0].offset - 1)
+        now = loop_time()
+        for invalidation, age in reading.entries:
+            self._hub.publish(invalidation, now - age)
