@@ -2,12 +2,13 @@
 # make test    the whole test suite
 # make check   ruff, mypy, import-linter, SQL lint
 # make bench   the measured claims
+# make faults  rounds of faults on the real command, and what was lost (ARGS='--rounds 200 --seed 7', ARGS=--million)
 
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench faults clean
 
 demo: .venv/demo
 	$(BIN)/afresh demo $(ARGS)
@@ -24,6 +25,9 @@ check: .venv/dev
 
 bench: .venv/dev
 	$(BIN)/python -m bench $(ARGS)
+
+faults: .venv/dev
+	PYTHONPATH=tests $(BIN)/python -m faults.rounds $(ARGS)
 
 # pip reaches into the new environment from outside, so that a Python without ensurepip (Debian's) will do.
 .venv/python:

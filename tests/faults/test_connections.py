@@ -14,7 +14,18 @@ import pytest
 
 from afresh_notifier.observations import GapFound, Listening, ListeningLost, RefreshDone
 from conftest import ServerUnderTest, eventually
-from support.scenario import DIAMOND, TOTALS, Running, afresh, connected, diamond_fresh, gates, listening
+from support.scenario import (
+    CAPTURES,
+    DIAMOND,
+    TOTALS,
+    Running,
+    afresh,
+    connected,
+    diamond_fresh,
+    gates,
+    listening,
+    resynced,
+)
 
 pytestmark = pytest.mark.faults
 
@@ -45,8 +56,11 @@ async def listens_anew(running: Running, *, since: int) -> None:
     await running.seen.until(GapFound, since=since)
 
 
-async def test_terminated_listener_is_replaced_and_nothing_is_lost(dsn: str, db: asyncpg.Connection) -> None:
-    await db.execute(DIAMOND)
+@pytest.mark.parametrize("capture", CAPTURES)
+async def test_terminated_listener_is_replaced_and_nothing_is_lost(
+    dsn: str, db: asyncpg.Connection, capture: str
+) -> None:
+    await db.execute(DIAMOND + CAPTURES[capture])
     async with afresh(dsn) as running, listening(running.url) as heard:
         await running.settled(db)
         for amount in range(1, 11):
@@ -55,16 +69,17 @@ async def test_terminated_listener_is_replaced_and_nothing_is_lost(dsn: str, db:
                 await terminate(db, running.seen.listener_pid)
                 await db.execute("UPDATE entries SET amount = $1 WHERE id = 1", amount)
                 await listens_anew(running, since=marked)
-            await running.settled(db)
-            assert await diamond_fresh(db)
-            await eventually(lambda since=before: "gap" in heard.resyncs(since=since))
+            # The last change of the traffic may be committed after its connection was given up.
+            await eventually(lambda: diamond_fresh(db))
+            await resynced(heard, capture, since=before)
 
 
-async def test_change_while_nobody_listens_is_shown_and_clients_are_resynced(
-    server: ServerUnderTest, dsn: str, db: asyncpg.Connection
+@pytest.mark.parametrize("capture", CAPTURES)
+async def test_change_while_nobody_listens_is_shown_and_told(
+    server: ServerUnderTest, dsn: str, db: asyncpg.Connection, capture: str
 ) -> None:
-    """The one change is made when no listening connection exists, so that only the gap can tell of it."""
-    await db.execute(DIAMOND)
+    """The one change is made when no listening connection exists, so that only the log, or the gap, can tell of it."""
+    await db.execute(DIAMOND + CAPTURES[capture])
     name = await db.fetchval("SELECT current_database()")
     elsewhere = server.dsn("postgres")
     async with connected(elsewhere) as other, afresh(dsn) as running, listening(running.url) as heard:
@@ -78,7 +93,7 @@ async def test_change_while_nobody_listens_is_shown_and_clients_are_resynced(
         await listens_anew(running, since=marked)
         await running.settled(db)
         assert await diamond_fresh(db)
-        await eventually(lambda: heard.resyncs(since=before) == ["gap"])
+        await resynced(heard, capture, since=before)
         # What a client loads after the resync and before the refresh is told again with it.
         await heard.told("overview", since=before)
 
@@ -144,9 +159,10 @@ def same_machine(pid: int) -> bool:
     return b"postgres" in title
 
 
-async def test_frozen_listener_is_noticed_and_replaced(dsn: str, db: asyncpg.Connection) -> None:
+@pytest.mark.parametrize("capture", CAPTURES)
+async def test_frozen_listener_is_noticed_and_replaced(dsn: str, db: asyncpg.Connection, capture: str) -> None:
     """Its connection stays open and says nothing: only asking can tell."""
-    await db.execute(DIAMOND)
+    await db.execute(DIAMOND + CAPTURES[capture])
     probing = {"probe_interval": 0.05, "probe_timeout": 0.5}
     async with afresh(dsn, database=probing) as running, listening(running.url) as heard:
         await running.settled(db)
@@ -161,7 +177,7 @@ async def test_frozen_listener_is_noticed_and_replaced(dsn: str, db: asyncpg.Con
             await listens_anew(running, since=marked)
             await running.settled(db)
             assert await diamond_fresh(db)
-            await eventually(lambda: "gap" in heard.resyncs(since=before))
+            await resynced(heard, capture, since=before)
         finally:
             os.kill(frozen, signal.SIGCONT)
 

@@ -17,7 +17,7 @@ from afresh_notifier.errors import WrongDatabase
 from afresh_notifier.observations import ConnectFailed, GapFound, ListeningLost
 from afresh_notifier.settings import Settings
 from conftest import SERVER_OPTIONS, eventually, migrate_up
-from support.scenario import DIAMOND, afresh, connected, diamond_fresh, gates, listening
+from support.scenario import CAPTURES, DIAMOND, afresh, connected, diamond_fresh, gates, listening, resynced
 
 pytestmark = pytest.mark.faults
 
@@ -57,10 +57,13 @@ async def write_on(dsn: str, stop: asyncio.Event) -> int:
     return committed
 
 
+@pytest.mark.parametrize("capture", CAPTURES)
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 async def test_restart_of_the_server_while_changes_go_on(
-    own: EmbeddedServer, dsn: str, mode: Literal["fast", "immediate"]
+    own: EmbeddedServer, dsn: str, mode: Literal["fast", "immediate"], capture: str
 ) -> None:
+    async with connected(dsn) as db:
+        await db.execute(CAPTURES[capture])
     async with afresh(dsn) as running, listening(running.url) as heard, asyncio.TaskGroup() as group:
         stop = asyncio.Event()
         async with connected(dsn) as db:
@@ -84,11 +87,13 @@ async def test_restart_of_the_server_while_changes_go_on(
             assert await diamond_fresh(db)
             shown = await db.fetchval("SELECT total FROM overview WHERE writer = 0")
             assert shown >= committed > 0
-        await eventually(lambda: "gap" in heard.resyncs(since=before))
+        await resynced(heard, capture, since=before)
         await heard.told("overview", since=before)
 
 
 async def test_server_that_is_down_for_a_while_is_waited_for(own: EmbeddedServer, dsn: str) -> None:
+    async with connected(dsn) as db:
+        await db.execute(CAPTURES["notify"])
     async with afresh(dsn) as running, listening(running.url) as heard:
         async with connected(dsn) as db:
             await running.settled(db)
