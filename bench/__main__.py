@@ -12,22 +12,27 @@ from pathlib import Path
 
 import click
 
-from bench import latency, views
+from bench import latency, views, writers
 from bench.report import Report
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BENCHMARKS: dict[str, Callable[[float], Awaitable[Report]]] = {"latency": latency.measure, "views": views.measure}
+BENCHMARKS: dict[str, Callable[[float], Awaitable[Report]]] = {
+    "latency": latency.measure,
+    "views": views.measure,
+    "writers": writers.measure,
+}
 
 
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice(sorted(BENCHMARKS)))
 @click.option("--scale", type=click.FloatRange(0.01, 10), default=1.0, help="How much of each: 0.1 for a quick look.")
+@click.option("--quick", is_flag=True, help="The same as --scale 0.1.")
 @click.option("--write", is_flag=True, help="Put the tables into docs/benchmarks.md and README.md.")
-def main(names: tuple[str, ...], scale: float, write: bool) -> None:
+def main(names: tuple[str, ...], scale: float, quick: bool, write: bool) -> None:
     """Measure NAMES, or everything."""
     for name in names or BENCHMARKS:
-        report = asyncio.run(_run(BENCHMARKS[name], scale))
+        report = asyncio.run(_run(BENCHMARKS[name], 0.1 if quick else scale))
         click.echo(f"\n{report.markdown()}")
         if write:
             _write(ROOT / "docs" / "benchmarks.md", name, report)
