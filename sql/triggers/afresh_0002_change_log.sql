@@ -5,8 +5,8 @@
 
 -- A row is written by the trigger, in the writer's transaction: it commits or rolls back with the change it tells of.
 -- The leader takes rows out, by DELETE ... RETURNING. It never asks for ids above the last one it saw: ids are drawn
--- before commits, so a lower one may come into sight later. It asks for xid >= the oldest transaction that was still
--- running when it last looked, which skips what was taken but cannot be vacuumed yet.
+-- before commits, so a lower one may come into sight later. It asks for the transactions that were running when it last
+-- looked, and those that have begun since, which skips what was taken but cannot be vacuumed yet.
 CREATE TABLE afresh.change_log (
     xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,

@@ -3,7 +3,7 @@
 -- materialized views, where the walk ends. A table stands for its whole partition or inheritance tree: ancestors and
 -- descendants are listed with it. `fingerprint` changes when the content may have changed without a row having been
 -- written or told, or what was heard may be of an old name: a redefined view or function, a rewritten, renamed or
--- differently watched table, a partition that came or went.
+-- differently watched table, a partition that came or went. The rows' xmin tells of what was changed there and back.
 WITH RECURSIVE
 materialized AS (
     SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name, c.relispopulated AS populated
@@ -55,7 +55,8 @@ ancestor (view, oid) AS (
     SELECT a.view, i.inhparent FROM ancestor a JOIN pg_catalog.pg_inherits i ON i.inhrelid = a.oid
 ),
 member AS (
-    SELECT tree.view, c.oid, c.relkind, c.relfilenode, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name,
+    SELECT tree.view, c.oid, c.relkind, c.relfilenode, c.xmin AS version,
+        pg_catalog.format('%I.%I', n.nspname, c.relname) AS name,
         EXISTS (
             SELECT FROM pg_catalog.pg_trigger t
             WHERE t.tgrelid = c.oid AND t.tgfoid = pg_catalog.to_regprocedure('public.notify_event_refresh()')
@@ -71,7 +72,7 @@ member AS (
     WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
 ),
 called AS (
-    SELECT reach.view, p.oid, p.prosrc, p.prosqlbody, p.provolatile, l.lanname
+    SELECT reach.view, p.oid, p.xmin AS version, p.prosrc, p.prosqlbody, p.provolatile, l.lanname
     FROM reach
     JOIN pg_catalog.pg_proc p ON reach.class = 'pg_catalog.pg_proc'::regclass AND p.oid = reach.object
     JOIN pg_catalog.pg_language l ON l.oid = p.prolang
@@ -108,7 +109,7 @@ SELECT
         '|',
         m.oid,
         (
-            SELECT pg_catalog.string_agg(pg_catalog.md5(r.ev_action::text), ',' ORDER BY r.oid)
+            SELECT pg_catalog.string_agg(r.xmin::text || pg_catalog.md5(r.ev_action::text), ',' ORDER BY r.oid)
             FROM pg_catalog.pg_rewrite r
             WHERE r.ev_type = '1' AND (
                 r.ev_class = m.oid
@@ -121,12 +122,14 @@ SELECT
         ),
         (
             SELECT pg_catalog.string_agg(
-                pg_catalog.format('%s:%s:%s:%s', oid, relfilenode, name, triggers), ',' ORDER BY oid
+                pg_catalog.format('%s:%s:%s:%s:%s', oid, version, relfilenode, name, triggers), ',' ORDER BY oid
             )
             FROM member WHERE member.view = m.oid
         ),
         (
-            SELECT pg_catalog.string_agg(pg_catalog.md5(pg_catalog.concat(prosrc, prosqlbody::text)), ',' ORDER BY oid)
+            SELECT pg_catalog.string_agg(
+                version::text || pg_catalog.md5(pg_catalog.concat(prosrc, prosqlbody::text)), ',' ORDER BY oid
+            )
             FROM called WHERE called.view = m.oid
         ),
         (

@@ -1,1 +1,1 @@
-VACUUM (TRUNCATE) afresh.change_log
+VACUUM (INDEX_CLEANUP ON) afresh.change_log

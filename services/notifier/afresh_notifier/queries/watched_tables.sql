@@ -43,7 +43,11 @@ SELECT
             AND ((t.tgtype & 1) <> 0 OR pg_catalog.substr(t.tgargs, 1, 10) <> 'afresh.log'::bytea)
     ) AS notified,
     (
-        SELECT pg_catalog.string_agg(t.oid::text || '-' || t.xmin::text, ' ' ORDER BY t.oid) FROM pg_catalog.pg_trigger t
+        SELECT pg_catalog.string_agg(
+            pg_catalog.format('%s-%s-%s', c.xmin, t.oid, t.xmin), ' ' ORDER BY t.oid
+        )
+        FROM pg_catalog.pg_trigger t
+        JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
         WHERE t.tgrelid = watched.oid AND t.tgfoid = pg_catalog.to_regprocedure('public.notify_event_refresh()')
     ) AS triggers
 FROM watched

@@ -1,0 +1,1 @@
+REINDEX INDEX CONCURRENTLY afresh.change_log_pkey

@@ -1,0 +1,1 @@
+VACUUM (TRUNCATE ON, INDEX_CLEANUP ON) afresh.change_log
