@@ -101,9 +101,9 @@ export class Afresh {
     if (type === "welcome") {
       this.#socket.send(JSON.stringify({ type: "subscribe", id: ALL, patterns, since: this.#position ?? undefined }));
     } else if (type === "subscribed") {
-      // What was missed comes after this, so an old position stands until it has. If it can no longer be told, a
-      // resync has come before this.
-      this.#position ??= { epoch, offset };
+      // Where what was missed comes after this, it names the position before that. If it can no longer be told, a resync
+      // has come before this.
+      this.#position = { epoch, offset };
       this.#liveSince = Date.now();
       onState({ state: "live" });
     } else if (type === "error") {

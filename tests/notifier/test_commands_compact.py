@@ -76,3 +76,13 @@ async def test_what_was_folded_is_refreshed_and_told_when_a_service_comes(
         await running.settled(db)
         assert await diamond_fresh(db)
     assert await db.fetchval("SELECT count(*) FROM afresh.change_log") == 0
+
+
+async def test_space_is_given_back(dsn: str, db: asyncpg.Connection, tmp_path: Path) -> None:
+    await db.execute("CREATE TABLE one (id int); SELECT afresh.watch('one')")
+    await db.execute("DO $$ BEGIN FOR n IN 1..20000 LOOP INSERT INTO one VALUES (n); END LOOP; END $$")
+    size = "SELECT pg_total_relation_size('afresh.change_log')"
+    before = await db.fetchval(size)
+    assert (await afresh("compact", folder=tmp_path, dsn=dsn)).code == 0
+    assert await db.fetchval("SELECT sum(rows) FROM afresh.change_log") == 20_000
+    assert await db.fetchval(size) < before / 10

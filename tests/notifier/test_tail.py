@@ -161,6 +161,34 @@ async def test_a_wake_up_brings_what_was_appended_each_once(dsn: str, db: asyncp
         assert one.offsets == list(range(1, 20))
 
 
+@pytest.mark.usefixtures("deaf")
+async def test_word_of_what_is_just_being_read_causes_no_further_read(
+    dsn: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = 0
+    read = invalidation_log.read
+
+    async def slowly(connection: database.Connection, after: int, most: int) -> invalidation_log.Reading:
+        nonlocal reads
+        reads += 1
+        reading = await read(connection, after, most)
+        one.tail.wake(1)  # by the notification, while the appender's own word is being acted upon
+        return reading
+
+    async with instance(dsn) as one:
+        monkeypatch.setattr(invalidation_log, "read", slowly)
+        await append(db, "a")
+        one.tail.wake(1)
+        await eventually(lambda: one.hub.newest == 1)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        monkeypatch.setattr(invalidation_log, "read", read)
+        await append(db, "b")
+        one.tail.wake(2)
+        await eventually(lambda: one.hub.newest == 2)
+        assert reads == 1
+
+
 async def test_a_lost_wake_up_is_made_up_for(dsn: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tail_module, "POLL", 0.05)
     async with instance(dsn) as one:

@@ -9,7 +9,7 @@ import aiohttp
 import asyncpg
 import pytest
 
-from afresh_notifier import app, consumer
+from afresh_notifier import app, consumer, strangers
 from afresh_notifier.errors import DatabaseError, ServeError, Unreachable, WrongDatabase
 from afresh_notifier.observations import CatalogueRead, GapFound, PayloadRejected, RefreshDone, SettingIgnored
 from afresh_notifier.settings import Settings
@@ -111,7 +111,7 @@ async def test_change_of_a_table_that_does_not_exist_harms_nobody(dsn: str, db: 
 async def test_table_that_is_not_known_is_looked_for_once(
     dsn: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumer, "STRANGER_PACE", 0.0)
+    monkeypatch.setattr(strangers, "STRANGER_PACE", 0.0)
     await db.execute(TICK)
 
     async def say(table: str) -> None:
@@ -130,7 +130,7 @@ async def test_table_that_is_not_known_is_looked_for_once(
         for table in ("no.where", "no.where", "not.here", "no.where", "not.here"):
             await say(table)
         assert len(running.seen.of(CatalogueRead, since=before)) == 2
-        monkeypatch.setattr(consumer, "MAX_STRANGERS", 3)
+        monkeypatch.setattr(strangers, "MAX_STRANGERS", 3)
         for table in (
             "third",
             "fourth",

@@ -44,7 +44,8 @@ from afresh_notifier.tail import Tail
 #: How long clients may take to answer a goodbye, in seconds.
 GOODBYE = 2.0
 
-#: Connections beside those that refresh: the consumer's, the tail's, the measurement's, and one to spare.
+#: Connections beside those that refresh (as due, and by hand): the consumer's, the tail's, the measurement's, and one to
+#: spare.
 OTHERS = 4
 
 #: How often the change log is measured, in seconds.
@@ -106,7 +107,7 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
         position_interval=settings.server.position_interval,
     )
     inbox = Inbox()
-    async with database.pool(settings.database, size=settings.refresh.concurrency + OTHERS) as pool:
+    async with database.pool(settings.database, size=2 * settings.refresh.concurrency + OTHERS) as pool:
         tail = Tail(pool, hub, observe, most=settings.log.max_entries)
         async with database.explained(settings.database):
             await tail.load()

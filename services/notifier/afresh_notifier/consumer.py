@@ -23,20 +23,22 @@ lease can be lost at any time, and then two leaders do what one should: see `lea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import asyncpg
 
 from afresh_cache.backoff import backoff
-from afresh_notifier import change_log, database, invalidation_log, marks, survey
+from afresh_notifier import change_log, database, effects, invalidation_log, marks, survey
 from afresh_notifier.changes import Bell, CatalogueChange, Change, Gap, Heard
 from afresh_notifier.clock import loop_time
 from afresh_notifier.database import Connection
 from afresh_notifier.debounce import Dirt
-from afresh_notifier.invalidation import Invalidation, fill_all
+from afresh_notifier.invalidation import Invalidation
 from afresh_notifier.lease import Lease
 from afresh_notifier.listener import INBOX_SIZE, Inbox
 from afresh_notifier.observations import (
@@ -54,6 +56,7 @@ from afresh_notifier.packs import InstalledPack
 from afresh_notifier.refresher import Refresher
 from afresh_notifier.resources import query
 from afresh_notifier.settings import Settings
+from afresh_notifier.strangers import Strangers
 
 #: First and longest wait between two attempts at what failed, in seconds.
 RETRY_FIRST, RETRY_MAX = 0.1, 2.0
@@ -61,14 +64,12 @@ RETRY_FIRST, RETRY_MAX = 0.1, 2.0
 #: How long one reading of the plan, and one look at the log, may take, in seconds; then its connection is cut.
 READ_PATIENCE, LOOK_PATIENCE = 30.0, 10.0
 
-#: How often the whole log and all marks are looked through, for what others have left there, in seconds.
-FULL_PACE = 5.0
+#: How often the whole log and all marks are looked through, for what others have left there, in seconds; and by how much
+#: longer than such a look takes the next one is away.
+FULL_PACE, FULL_SHARE = 5.0, 20.0
 
 #: How often the invalidation log is trimmed, in seconds.
 TRIM_PACE = 30.0
-
-#: How often, in seconds, the plan may be read for tables that it does not know, and how many such are remembered.
-STRANGER_PACE, MAX_STRANGERS = 1.0, 1_000
 
 #: What a table that the plan does not know is called in observations: anybody can invent names.
 UNKNOWN = "unknown"
@@ -114,15 +115,13 @@ class Consumer:
         self._rung = False
         #: Marks may have been committed of which the refresher does not know.
         self._unsure = False
+        #: The newest mark that was looked at.
+        self._generation = 0
         self._full_at = self._trim_at = -math.inf
         self._replan = True
         #: When the plan is read anew at the latest, in the event loop's time.
         self._poll_at = math.inf
-        #: No plan is read for a stranger's sake before this.
-        self._patience_until = -math.inf
-        #: Tables that were heard of and that no plan read since knows: each is looked for once, until it comes into a plan
-        #: (a change of the catalogue, a gap or a poll has it read) and may become a stranger again.
-        self._strangers: set[str] = set()
+        self._strangers = Strangers()
         self._ignored: tuple[SettingIgnored, ...] = ()
         self._failures = 0
         self._started = self._new_in_office = False
@@ -170,11 +169,13 @@ class Consumer:
                     self._rung = True
                 case Gap(reason=reason):
                     self._observe(GapFound(reason=reason))
-                    self._gap, self._replan = item, True
+                    self._gap = replace(item, total=item.total or (self._gap is not None and self._gap.total))
+                    self._replan = True
                 case _:
                     pass
         if len(self._notified) > INBOX_SIZE:
-            self._gap = Gap(reason=f"more than {INBOX_SIZE} changes waited", heard_at=self._notified[0].heard_at)
+            total, at = self._gap is not None and self._gap.total, self._notified[0].heard_at
+            self._gap = Gap(reason=f"more than {INBOX_SIZE} changes waited", heard_at=at, total=total)
             self._notified.clear()
 
     async def _step(self) -> None:
@@ -183,6 +184,8 @@ class Consumer:
         if self._gap is not None:
             # What cut the listening connection off may have frozen the pool's: they are opened anew.
             await self._pool.expire_connections()
+            # And it may be another server, or one that has crashed and gives out numbers of transactions again.
+            self._horizon = change_log.EVERYTHING
         if self._replan or loop_time() >= self._poll_at:
             await self._read_plan()
         if self._term is None:
@@ -213,6 +216,8 @@ class Consumer:
         if not (self._rung or self._notified or self._gap or full or self._unsure or now >= self._pace.look_at(now)):
             return
         rung, self._rung = self._rung, False
+        if full:  # should it fail, by taking too long for one, the next look asks for what is new
+            self._full_at = now + FULL_PACE
         async with database.lent(self._pool, LOOK_PATIENCE) as connection:
             await self._see_to_the_bell(connection)
             horizon = change_log.EVERYTHING if full else self._horizon
@@ -225,7 +230,8 @@ class Consumer:
                 full = True  # somebody rang for something else: marks that he put
             if self._unsure or full:
                 await self._read_marks(connection)
-                self._full_at = loop_time() + FULL_PACE
+            if full:  # where there is much that cannot be vacuumed, it takes its time: then less often
+                self._full_at = loop_time() + max(FULL_PACE, FULL_SHARE * (loop_time() - now))
             if loop_time() >= self._trim_at:
                 log = self._settings.log
                 await invalidation_log.trim(connection, max_entries=log.max_entries, max_age=log.max_age)
@@ -248,101 +254,51 @@ class Consumer:
         unsure, self._unsure = self._unsure, True
         transaction = connection.transaction(isolation="read_committed")
         await transaction.start()
-        taken = await change_log.take(connection, horizon)
-        changes = [*self._notified, *taken.changes]
-        if self._strange(changes):
-            await transaction.rollback()
-            self._replan = self._rung = True
-            self._unsure = unsure
-            return None
-        dirty = self._dirtied(changes)
-        stale = self._stale(changes)
+        try:
+            taken = await change_log.take(connection, horizon)
+            changes = [*self._notified, *taken.changes]
+            look_at = self._strangers.look_at(
+                (change.table for change in changes), self._refresher.plan.patterns.catalogue.knows, loop_time()
+            )
+            if look_at <= loop_time():
+                await transaction.rollback()
+                self._replan = self._rung = True
+                self._unsure = unsure
+                return None
+            self._poll_at = min(self._poll_at, look_at)
+            async with self._refresher.deciding:
+                dirty, offset = await self._pass_on(connection, changes)
+                await transaction.commit()
+                for view, dirt in dirty.items():
+                    self._refresher.dirty((view,), dirt)
+        except asyncpg.PostgresError:
+            with contextlib.suppress(*database.TRANSIENT):
+                await transaction.rollback()
+            raise
+        self._unsure = unsure
+        if offset:
+            self._appended(offset)
+        self._horizon = taken.horizon
+        self._notified.clear()
+        self._gap, self._started = None, True
+        self._pace.looked(taken.rows, loop_time(), more=taken.more)
+        self._report(changes)
+        return taken.rows
+
+    async def _pass_on(self, connection: Connection, changes: list[Change]) -> tuple[dict[str, Dirt], int]:
+        """Mark and append what follows from ``changes``; returns what is dirty, and up to which offset is told, or 0."""
+        plan, healthy = self._refresher.plan.patterns, self._refresher.healthy()
+        dirty = effects.dirtied(plan.catalogue, changes, self._gap)
+        stale = effects.stale(plan, changes, self._gap, healthy, "gap" if self._started else "restart")
         await marks.put(connection, [self._refresher.mark(view, dirt) for view, dirt in dirty.items()])
         offset = 0
         for invalidation in stale:
             offset = await invalidation_log.append(connection, invalidation)
         if not stale:
-            # Nothing of this is told before a refresh has committed, which is flushed, and all before it; and what is lost
-            # in a crash is lost together: the changes are in the log again. So the writers' disk need not wait for us.
+            # Nothing of this is told before a refresh has committed, which is flushed, and all before it; what is lost in
+            # a crash is lost together: the changes are in the log again. So no disk is waited for.
             await connection.execute(query("commit_without_flush"))
-        await transaction.commit()
-        self._unsure = unsure
-        self._horizon = taken.horizon
-        self._notified.clear()
-        self._gap, self._started = None, True
-        for view, dirt in dirty.items():
-            self._refresher.dirty((view,), dirt)
-        if offset:
-            self._appended(offset)
-        self._pace.looked(taken.rows, loop_time(), more=taken.more)
-        self._report(changes)
-        return taken.rows
-
-    def _dirtied(self, changes: list[Change]) -> dict[str, Dirt]:
-        """The views that read the tables of these changes, parents first; after a gap, all that read a notified table."""
-        catalogue = self._refresher.plan.patterns.catalogue
-        causes = [(change.table, change.keys, change.heard_at) for change in changes]
-        if self._gap is not None:
-            causes += [(table, None, self._gap.heard_at) for table in sorted(self._doubtful)]
-        found: dict[str, Dirt] = {}
-        for table, keys, heard_at in causes:
-            for view in catalogue.reading(table):
-                dirt = Dirt(tables={table}, keys=None if keys is None else set(keys), heard_at=heard_at)
-                if view in found:
-                    found[view].merge(dirt)
-                else:
-                    found[view] = dirt
-        return {view: found[view] for view in catalogue.views if view in found}
-
-    @property
-    def _doubtful(self) -> frozenset[str]:
-        """The tables that may have changed in the gap without our knowing."""
-        catalogue = self._refresher.plan.patterns.catalogue
-        return frozenset(catalogue.watched) if self._gap is not None and self._gap.total else catalogue.notified
-
-    def _stale(self, changes: list[Change]) -> list[Invalidation]:
-        """What is told at once: the patterns that wait for no view, and after a gap a resync for notified tables."""
-        plan, healthy = self._refresher.plan.patterns, self._refresher.healthy()
-        stale = []
-        doubtful = self._doubtful
-        if self._gap is not None and doubtful:
-            views = {view for table in doubtful for view in plan.catalogue.hanging_on(table)}
-            templates = [template for table in sorted(doubtful) for template in plan.tables.get(table, ())]
-            templates += [template for view in sorted(views) for template in plan.views.get(view, ())]
-            stale.append(
-                Invalidation(
-                    patterns=tuple(fill_all(templates, None)),
-                    tables=doubtful,
-                    reason="gap" if self._started else "restart",
-                    at=self._gap.heard_at,
-                )
-            )
-        at_once: dict[str, None] = {}
-        tables: set[str] = set()
-        for change in changes:
-            patterns = plan.at_once(change.table, change.keys, healthy)
-            if patterns:
-                at_once.update(dict.fromkeys(patterns))
-                tables.add(change.table)
-        if at_once:
-            at = min(change.heard_at for change in changes)
-            stale.append(Invalidation(patterns=tuple(at_once), tables=frozenset(tables), at=at))
-        return stale
-
-    def _strange(self, changes: list[Change]) -> bool:
-        """Whether one of these is of a table that is not known, and the plan is to be read for it before anything is done.
-
-        What is missed by looking later is covered: a table or a view that comes into the plan is told and refreshed.
-        """
-        knows = self._refresher.plan.patterns.catalogue.knows
-        strangers = {change.table for change in changes if not knows(change.table)} - self._strangers
-        if not strangers or len(self._strangers) >= MAX_STRANGERS:
-            return False
-        self._strangers |= strangers
-        if loop_time() < self._patience_until:
-            self._poll_at = min(self._poll_at, self._patience_until)
-            return False
-        return True
+        return dirty, offset
 
     def _report(self, changes: list[Change]) -> None:
         knows = self._refresher.plan.patterns.catalogue.knows
@@ -353,12 +309,33 @@ class Consumer:
     async def _read_marks(self, connection: Connection) -> None:
         """Tell the refresher of marks of which it may not know: those of the leader before us, or of a commit whose answer
         was lost; and, now and then, those that somebody else has put for views that seem to be fresh."""
-        for mark in await marks.read(connection):
-            if mark.view in self._refresher.plan.timings and (
-                self._unsure or self._refresher.stale_for(mark.view) == 0.0
-            ):
+        present = await marks.read(connection)
+        for mark in present:
+            if mark.view not in self._refresher.plan.timings:
+                self._replan = True  # it was put by a refresh that knew an older plan; who adopts one clears it
+            elif self._unsure or self._refresher.stale_for(mark.view) == 0.0:
                 self._refresher.dirty((mark.view,), mark.dirt())
         self._unsure = False
+        late = [mark for mark in present if mark.generation > self._generation]
+        if late:
+            await self._tell_for_others(connection, late)
+        self._generation = max([self._generation, *(mark.generation for mark in present)])
+
+    async def _tell_for_others(self, connection: Connection, late: list[marks.Mark]) -> None:
+        """What an earlier leader, who did not know that we have given a view up, has left to its refresh."""
+        refresher = self._refresher
+        offset = 0
+        async with refresher.deciding:
+            healthy = refresher.healthy()
+            waiting = [mark for mark in late if mark.view not in healthy and not refresher.own(mark)]
+            async with connection.transaction(isolation="read_committed"):
+                for mark in waiting:
+                    plan = refresher.plan.patterns
+                    patterns = {p for table in mark.tables for p in plan.at_once(table, mark.keys, healthy)}
+                    told = Invalidation(patterns=tuple(sorted(patterns)), tables=mark.tables, at=mark.since)
+                    offset = await invalidation_log.append(connection, told)
+        if offset:
+            self._appended(offset)
 
     async def _read_plan(self) -> None:
         """Read the plan and hand it to the refresher; a leader acts upon what is otherwise than before."""
@@ -371,11 +348,19 @@ class Consumer:
             read = await survey.read(connection, self._settings, self._packs, leading=leading)
             if leading:
                 unsure, self._unsure = self._unsure, True
-                suspects, present, offset = await survey.adopt(connection, read, self._refresher)
+                async with self._refresher.deciding:
+                    suspects, present, offset = await survey.adopt(connection, read, self._refresher)
                 self._unsure = unsure
                 if offset:
                     self._appended(offset)
         catalogue = read.plan.patterns.catalogue
+        # Beside what was known: what is otherwise than in the plan before, should an adoption's answer have been lost.
+        before = self._refresher.plan.patterns.catalogue.views
+        suspects |= {
+            name
+            for name, view in catalogue.views.items()
+            if name not in before or before[name].fingerprint != view.fingerprint
+        }
         self._refresher.replace(read.plan, suspects)
         if self._new_in_office:
             suspects |= {mark.view for mark in present}
@@ -386,7 +371,7 @@ class Consumer:
                 self._refresher.dirty((mark.view,), mark.dirt())
         self._replan = False
         self._poll_at = loop_time() + self._settings.database.catalogue_poll if read.must_poll else math.inf
-        self._patience_until = loop_time() + STRANGER_PACE
+        self._strangers.plan_read(catalogue.knows, loop_time())
         self._observe(
             CatalogueRead(
                 catalogue=catalogue, suspects=suspects, ignored=read.ignored, seconds=time.perf_counter() - began
@@ -396,10 +381,6 @@ class Consumer:
             self._ignored = read.ignored
             for problem in read.ignored:
                 self._observe(problem)
-        if len(self._strangers) < MAX_STRANGERS:
-            self._strangers = {table for table in self._strangers if not catalogue.knows(table)}
-        else:  # too many to remember: they are looked for again, at the pace that holds for all
-            self._strangers.clear()
 
     async def _finish(self) -> None:
         """Take what there is for the last time, and silence the bell, which nobody will heed."""

@@ -46,7 +46,11 @@ _SESSION = {
     "timezone": "UTC",
     "synchronous_commit": "on",
     "statement_timeout": "30s",
-    "idle_in_transaction_session_timeout": "60s",
+    # What a role or a database sets by default may not hold for us: what we do is argued for this level.
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    # Soon, where we are gone: others wait for what our transactions have locked.
+    "idle_in_transaction_session_timeout": "5s",
 }
 
 

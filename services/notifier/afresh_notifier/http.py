@@ -151,7 +151,11 @@ class Api:
     async def refresh_views(self, request: web.Request) -> web.StreamResponse:
         """Refresh all views now, parents first; answers when all are done."""
         del request
-        outcomes = await asyncio.gather(*(self._refresh(name) for name in self._refresher.plan.timings))
+        names = list(self._refresher.plan.timings)
+        if self._board.leading:  # which sees to the order itself
+            outcomes = await asyncio.gather(*(self._refresh(name) for name in names))
+        else:
+            outcomes = [await self._refresh(name) for name in names]
         failed = [outcome for outcome in outcomes if "problem" in outcome]
         if failed:
             text = f"{len(failed)} of {len(outcomes)} views were not refreshed"

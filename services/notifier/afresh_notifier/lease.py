@@ -114,7 +114,9 @@ class Lease:
                 self._held_until = sent + self._settings.length
             return
         newest = await connection.fetchrow(query("lease_newest"))
-        if newest is not None and not newest["expired"] and not self._abandoned(newest):
+        # One of our own, of which we do not know: the answer was lost, or it ran out by our clock. The next term is ours.
+        others = newest is not None and newest["holder"] != self.holder
+        if newest is not None and others and not newest["expired"] and not self._abandoned(newest):
             if newest["holder"] != self._following:
                 self._following = newest["holder"]
                 self._observe(Following(leader=newest["holder"], term=newest["term"]))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import asyncpg
@@ -48,12 +49,14 @@ class Inbox:
 
     def put(self, item: Heard) -> None:
         """Take ``item`` in. A full inbox becomes one gap: every view is refreshed, which covers what was dropped."""
+        total = any(isinstance(one, Gap) and one.total for one in self._items)
         if isinstance(item, Gap):
-            self._items = [item]
+            self._items = [replace(item, total=item.total or total)]
         elif isinstance(item, Bell) and item in self._items[-1:]:
             pass  # it has been rung, and nobody has come yet
         elif len(self._items) >= INBOX_SIZE:
-            self._items = [Gap(reason=f"more than {INBOX_SIZE} changes waited", heard_at=datetime.now(UTC)), Bell()]
+            reason = f"more than {INBOX_SIZE} changes waited"
+            self._items = [Gap(reason=reason, heard_at=datetime.now(UTC), total=total), Bell()]
         else:
             self._items.append(item)
         self._filled.set()

@@ -49,6 +49,9 @@ from afresh_notifier.refresh import GRACE, Consequences, Limits, Method, followi
 #: no longer waited for by the patterns of its tables.
 UNHEALTHY_AFTER, UNHEALTHY_WAITS = 3, 35
 
+#: First and longest wait, in seconds, before it is said again that a broken view is given up.
+SAY_FIRST, SAY_MAX = 0.1, 5.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -76,6 +79,11 @@ class Refresher:
         self._slots = concurrency
         self._debouncer = Debouncer()
         self._plan = Plan()
+        #: Held by whoever decides which patterns wait for which views, until that is committed and known here: what the
+        #: consumer leaves to a view is not overlooked when that is given up.
+        self.deciding = asyncio.Lock()
+        #: Refreshes by hand that may run at the same time, so that there are connections for everything else.
+        self._hands = asyncio.Semaphore(concurrency)
         #: The term under which we lead; None: we do not.
         self._term: int | None = None
         #: How many refreshes of each view were begun in this term: which slot its marks go to.
@@ -131,6 +139,10 @@ class Refresher:
     def mark(self, view: str, dirt: Dirt) -> Mark:
         """The mark by which ``view`` is made dirty in the database."""
         return marks.of(view, dirt, slot=2 * (self._term or 0) + self._begun[view] % 2)
+
+    def own(self, mark: Mark) -> bool:
+        """Whether it is we who put ``mark``, in this term."""
+        return mark.slot // 2 == (self._term or 0)
 
     def wind_up(self) -> None:
         """Views that read the clock were refreshed nobody knows when: they are due."""
@@ -218,7 +230,8 @@ class Refresher:
         """A refresh on an instance that does not lead, whose leader finds the marks of the views that stand on it."""
         for waits in itertools.count(1):
             try:
-                await self._refresh(view, None)
+                async with self._hands:
+                    await self._refresh(view, None)
             except RefreshBusy:
                 if waits == UNHEALTHY_WAITS:
                     raise
@@ -302,28 +315,36 @@ class Refresher:
     async def _give_up_on(self, run: Run) -> None:
         """From now on nothing waits for this view; what waited goes out, unless another one will send it.
 
-        Where that cannot be said now, it is at the next failure: the view counts as unhealthy only then.
+        Where that cannot be said it is said at the next failure, and of a view that will not be tried again, later.
         """
+        failures = 0
+        while not await self._given_up(run) and self._debouncer.broken(run.view):
+            failures += 1
+            await asyncio.sleep(backoff(failures, SAY_FIRST, SAY_MAX))
+
+    async def _given_up(self, run: Run) -> bool:
         view = run.view
-        if view in self._unhealthy or view not in self._plan.timings:
-            return
-        before = self.healthy()
-        self._unhealthy.add(view)
-        # Not this run's dirt alone: what came during it, and what the views above still hold, waited for this one too.
-        waited = self._debouncer.outstanding() or run.dirt
-        patterns, lost = self._plan.patterns, before - self.healthy()
-        named = {template.text for one in lost for template in patterns.views.get(one, ())}
-        owed = patterns.owed(named, waited.tables, waited.keys, self.healthy())
-        if not owed:
-            return
-        told = Invalidation(patterns=tuple(owed), tables=frozenset(waited.tables), at=waited.heard_at)
-        try:
-            async with database.lent(self._pool, GRACE) as connection, connection.transaction():
-                offset = await invalidation_log.append(connection, told)
-        except database.TRANSIENT:
-            self._unhealthy.discard(view)
-        else:
-            self._appended(offset)
+        async with self.deciding:
+            if view in self._unhealthy or view not in self._plan.timings:
+                return True
+            before = self.healthy()
+            self._unhealthy.add(view)
+            # Not this run's dirt alone: what came during it, and what the views above still hold, waited for this one too.
+            waited = self._debouncer.outstanding() or run.dirt
+            patterns, lost = self._plan.patterns, before - self.healthy()
+            named = {template.text for one in lost for template in patterns.views.get(one, ())}
+            owed = patterns.owed(named, waited.tables, waited.keys, self.healthy())
+            if not owed:
+                return True
+            told = Invalidation(patterns=tuple(owed), tables=frozenset(waited.tables), at=waited.heard_at)
+            try:
+                async with database.lent(self._pool, GRACE) as connection, connection.transaction():
+                    offset = await invalidation_log.append(connection, told)
+            except database.TRANSIENT:
+                self._unhealthy.discard(view)
+                return False
+        self._appended(offset)
+        return True
 
     def _anything(self, view: str, now: datetime) -> Dirt:
         tables = self._plan.patterns.catalogue.views[view].tables

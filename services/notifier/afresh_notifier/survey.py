@@ -79,10 +79,11 @@ async def adopt(connection: Connection, survey: Survey, refresher: Refresher) ->
         state = {key: told for key, told in state.items() if key[0] != "view" or key[1] not in survey.leaving}
         stale: list[Invalidation] = []
         old = await marks.read(connection)
-        # What waited for a view that is gone is told, unless another one will tell it.
+        # What waited for a view that is gone, itself dirty or not yet, is told, unless another one will tell it.
         orphans = [mark for mark in old if mark.view not in plan.timings]
+        gone = {name for kind, name in known if kind == "view"} - plan.timings.keys()
         healthy = refresher.healthy() & plan.timings.keys() | suspects
-        for mark in orphans:
+        for mark in old if gone else orphans:
             patterns = {p for table in mark.tables for p in plan.patterns.at_once(table, mark.keys, healthy)}
             if patterns:
                 stale.append(Invalidation(patterns=tuple(sorted(patterns)), tables=mark.tables, at=mark.since))

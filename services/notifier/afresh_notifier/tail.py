@@ -7,14 +7,16 @@ before (its epoch changed) or was trimmed past us.
 Nothing is missed: offsets are in commit order, so "all after the last one" is all. Should a wake-up be lost, the log is
 read at `POLL` anyway.
 
-Concurrency: `run` is one task; a wake-up during a read causes another one. `reach` waits for a read that began after the
-call. Cancelled, it loses nothing: the log is read again from where the hub stands.
+Concurrency: `run` is one task; a wake-up during a read causes another one, unless it names an offset that was just read.
+`reach` waits for a read that began after the call. Cancelled, it loses nothing: the log is read again from where the hub
+stands.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 
 import asyncpg
 
@@ -44,11 +46,14 @@ class Tail:
         self._observe = observe
         self._most = most
         self._woken = asyncio.Event()
+        #: How far the next read must reach; infinity where it must be made in any case.
+        self._wanted = 0.0
         self._waiting: list[asyncio.Future[None]] = []
 
     def wake(self, offset: int | None = None) -> None:
         """Somebody appended, up to ``offset`` where that is known."""
         if offset is None or offset > self._hub.newest:
+            self._wanted = max(self._wanted, math.inf if offset is None else offset)
             self._woken.set()
 
     async def reach(self, offset: float) -> None:
@@ -58,6 +63,7 @@ class Tail:
             return
         future = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
+        self._wanted = math.inf
         self._woken.set()
         await future
 
@@ -89,15 +95,18 @@ class Tail:
             except TimeoutError:
                 pass
             self._woken.clear()
+            self._wanted = 0.0
             waiting, self._waiting = self._waiting, []
             try:
                 await self._read()
             except database.TRANSIENT as error:
                 failures += 1
-                self._waiting += waiting
+                self._waiting += [future for future in waiting if not future.done()]
                 self._observe(TailFailed(problem=database.said(error)[0]))
                 continue
             failures = 0
+            if self._wanted <= self._hub.newest:  # whoever appends wakes us twice: by himself, and by his notification
+                self._woken.clear()
             for future in waiting:
                 if not future.done():
                     future.set_result(None)

@@ -27,7 +27,8 @@ BATCH = 50_000
 def compact(invocation: Invocation, dsn: str | None) -> None:
     """Fold the changes that have piled up while no service ran to one row a table, and give the space back.
 
-    The service needs no such help; a log of many millions is taken faster after it.
+    It is for the owner of the schema afresh: giving space back takes that. The service needs no such help; a log of
+    many millions is taken faster after it.
     """
     run(_compact(invocation.database(dsn)))
 
@@ -35,25 +36,33 @@ def compact(invocation: Invocation, dsn: str | None) -> None:
 async def _compact(settings: DatabaseSettings) -> None:
     async with database.connection(settings, name="afresh compact", statement_timeout="0") as connection:
         database.require_serving(await database.facts(connection))
-        before = await connection.fetchrow(query("compact_begin"))
-        assert before is not None  # noqa: S101 - a SELECT without FROM has one row
+        before = await _begin(connection)
         with progress(
-            TextColumn("folding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True)
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True)
         ) as bar:
             task = bar.add_task("folding", total=before["changes"])
             taken, left = await _fold(connection, before["horizon"], lambda done: bar.update(task, completed=done))
-            if taken > BATCH:  # what each batch left of a table is folded in its turn
-                again = await connection.fetchrow(query("compact_begin"))
-                assert again is not None  # noqa: S101 - as above
-                _, left = await _fold(connection, again["horizon"], lambda _: None)
-        await connection.execute(query("compact_vacuum"))
-        after = await connection.fetchrow(query("compact_begin"))
-        assert after is not None  # noqa: S101 - as above
+            if taken:
+                # What each batch left of a table is folded in its turn, when there is room in front, so that the end of the
+                # table is empty and can be cut off.
+                bar.update(task, description="giving back")
+                await connection.execute(query("compact_vacuum"))
+                _, left = await _fold(connection, (await _begin(connection))["horizon"], lambda _: None)
+                await connection.execute(query("compact_truncate"))
+                await connection.execute(query("compact_reindex"))
+        after = await _begin(connection)
     if not taken:
         click.echo("Nothing has piled up.")
         return
     megabytes = (before["bytes"] - after["bytes"]) / 1e6
     click.echo(f"{counted(taken, 'change')} folded to {counted(left, 'row')}, {megabytes:.1f} MB given back")
+
+
+async def _begin(connection: asyncpg.Connection) -> asyncpg.Record:
+    """How much there is, and what is to be left alone."""
+    row = await connection.fetchrow(query("compact_begin"))
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    return row
 
 
 async def _fold(connection: asyncpg.Connection, horizon: str, told: Callable[[int], None]) -> tuple[int, int]:
