@@ -12,13 +12,16 @@ from pathlib import Path
 
 import click
 
-from bench import latency, views, writers
+from bench import latency, log, resume, views, writers
 from bench.report import Report
 
 ROOT = Path(__file__).resolve().parent.parent
 
 BENCHMARKS: dict[str, Callable[[float], Awaitable[Report]]] = {
     "latency": latency.measure,
+    "log": log.measure,
+    "compact": log.measure_compact,
+    "resume": resume.measure,
     "views": views.measure,
     "writers": writers.measure,
 }

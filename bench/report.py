@@ -38,3 +38,8 @@ def milliseconds(seconds: float) -> str:
     """Seconds, shown as milliseconds with three significant digits."""
     value = seconds * 1000
     return f"{value:.3g} ms" if value < 1000 else f"{value:,.0f} ms"
+
+
+def megabytes(size: int) -> str:
+    """Bytes, shown as megabytes, or kilobytes where they are few."""
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"

