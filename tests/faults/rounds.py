@@ -300,7 +300,7 @@ def _story(outcome: Outcome, names: str) -> str:
     return "\n".join(lines)
 
 
-def table(outcomes: Sequence[Outcome], seconds: float) -> str:
+def table(outcomes: Sequence[Outcome], seconds: float, lease: str) -> str:
     """The result as a Markdown table."""
     lines = [
         "| what breaks | what is promised | times | lost | stale | silent |",
@@ -324,7 +324,7 @@ def table(outcomes: Sequence[Outcome], seconds: float) -> str:
         "",
         (
             f"{len(outcomes):,} rounds, {changes:,} transactions, {messages:,} messages to three clients a round; after "
-            f"the last fault all was fresh and told within {slowest:.1f} s; {seconds:,.0f} s in all."
+            f"the last fault all was fresh and told within {slowest:.1f} s; {seconds:,.0f} s in all. {lease}"
         ),
     ]
     return "\n".join(lines)
@@ -406,7 +406,10 @@ def main(
         console=console,
     ) as show:
         outcomes = run_all(planned, jobs=min(jobs, len(planned)), default_lease=default_lease, show=show)
-    found = table(outcomes, time.monotonic() - began)
+    lease = (
+        "Leases held for 3 s, as by default." if default_lease else "Leases held for 1.5 s, so that rounds are short."
+    )
+    found = table(outcomes, time.monotonic() - began, lease)
     click.echo(found)
     if writes:
         write(found, "faults", f"make faults ARGS='--rounds {rounds} --seed {seed}'")
