@@ -9,7 +9,7 @@ whoever does it (`refresh`).
 
 Concurrency. One task (`run`) owns the loop; it starts a task for each refresh in its own TaskGroup, at most
 `concurrency` at a time, at most one for a view (the debouncer sees to that), and sleeps until something is due or somebody
-calls `wake`. Between `start` and the end of a refresh anything may arrive: changes become the dirt of the next one;
+makes something due. Between `start` and the end of a refresh anything may arrive: changes become the dirt of the next one;
 a new plan may redefine or drop the view, or we cease to lead: the refresh then ends as it may, and `Debouncer` ignores an
 end that it does not wait for. Marking the view clean here and dirtying the views that stand on it happen in one
 step without an await, after the commit. A refresh that is cancelled may have committed: then it is told, since that is
