@@ -5,8 +5,8 @@ follow each other closely, round after round: what is told is the median over th
 without triggers in the same round. Two disks: the server's files in memory, where a flush costs nothing and all that
 counts is processor time; and the same with flushes that take 2 ms (`slow_fsync.c`), as on many a real disk.
 
-Somebody listens in each run. To notifications: one connection. To the log: a leader, which is `_Leader` here, doing to
-the database what the service's leader does; with BENCH_WITH_SERVE=1 it is `afresh serve` itself.
+Somebody listens in each run. To notifications: one connection. To the log: a leader, which is `_Leader` here, made of the
+parts of the service's leader that look and take; with BENCH_WITH_SERVE=1 it is `afresh serve` itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ from pathlib import Path
 
 import asyncpg
 
+from afresh_notifier import change_log
+from afresh_notifier.clock import loop_time
 from afresh_notifier.embedded import EmbeddedServer
+from afresh_notifier.pace import Pace
+from afresh_notifier.resources import query
+from afresh_notifier.settings import CaptureSettings
 from bench.report import Report, quantile
 from bench.setup import install, pgbench, progress, serving
 
@@ -225,61 +230,39 @@ async def _consumer(capture: str, dsn: str) -> AsyncIterator[None]:
 
 
 class _Leader:
-    """Empties the log as the service's leader does: every few milliseconds while changes come, at the bell otherwise."""
-
-    _PACE, _IDLE_PACE = 0.005, 0.25
-
-    #: So many looks in vain, and the bell is allowed to ring.
-    _PATIENCE = 10
+    """Empties the log as the service's leader does, by its own parts: pace, look, take. It passes nothing on."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
         self._bell = asyncio.Event()
-        self._floor = "0"
+        self._pace = Pace(CaptureSettings(), loop_time())
+        self._horizon = change_log.EVERYTHING
 
     async def run(self) -> None:
         """Until it is cancelled."""
         await self._connection.add_listener("afresh", lambda *_: self._bell.set())
         while True:
-            await self._silence()
-            vain = 0
-            while vain < self._PATIENCE:
-                vain = 0 if await self._look() else vain + 1
-                await asyncio.sleep(self._PACE)
-            self._bell.clear()
-            await self._connection.execute(
-                "SELECT pg_catalog.setval('afresh.bell', extract(epoch FROM pg_catalog.now())::bigint + 5)"
-            )
-            while not await self._look() and not self._bell.is_set():
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._IDLE_PACE):
-                        await self._bell.wait()
+            seconds = self._pace.bell(loop_time())
+            if seconds is not None:
+                await self._connection.execute(query("set_bell"), seconds)
+                self._pace.set(seconds, loop_time())
+            await self._look()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._pace.look_at(loop_time())):
+                    await self._bell.wait()
 
-    async def _silence(self) -> None:
-        await self._connection.execute("SELECT pg_catalog.setval('afresh.bell', 1)")
-
-    async def _look(self) -> bool:
-        """Take out what can be seen; whether there was anything."""
-        rows = await self._connection.fetch(_TAKE, self._floor)
-        if rows:
-            self._floor = rows[0]["floor"]
-        return bool(rows)
-
-
-_TAKE = """
-WITH seen AS MATERIALIZED (
-    SELECT l.xid, l.id
-    FROM afresh.change_log AS l
-    WHERE l.xid >= $1::text::xid8
-    FOR UPDATE SKIP LOCKED
-)
-DELETE FROM afresh.change_log AS l
-USING seen
-WHERE l.xid = seen.xid AND l.id = seen.id
-RETURNING
-    l.target::oid, l.operation, l.keys, l.rows, l.at,
-    pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text AS floor
-"""
+    async def _look(self) -> None:
+        if not self._bell.is_set() and not self._pace.busy:
+            something, self._horizon = await change_log.peek(self._connection, self._horizon)
+            if not something:
+                self._pace.looked(0, loop_time())
+                return
+        self._bell.clear()
+        async with self._connection.transaction():
+            taken = await change_log.take(self._connection, self._horizon)
+            await self._connection.execute(query("commit_without_flush"))
+        self._horizon = taken.horizon
+        self._pace.looked(taken.rows, loop_time(), more=taken.more)
 
 
 # -- the server -------------------------------------------------------------------------------------------------------

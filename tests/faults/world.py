@@ -200,7 +200,7 @@ class Lane:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.disk is not None:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(OSError, subprocess.SubprocessError):
                 self._server.stop("immediate")
             subprocess.run(["umount", "--lazy", str(self.disk)], check=False, capture_output=True)
             shutil.rmtree(self.disk, ignore_errors=True)

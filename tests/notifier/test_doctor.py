@@ -10,7 +10,7 @@ import asyncpg
 import orjson
 import pytest
 
-from afresh_notifier import doctor, migrate, packs
+from afresh_notifier import database, doctor, migrate, packs
 from afresh_notifier.commands.sql import privileges
 from afresh_notifier.doctor import Finding, clock, server
 from afresh_notifier.embedded import DEFAULT_VERSION, EmbeddedServer
@@ -256,6 +256,32 @@ async def test_two_phase_commit(db: asyncpg.Connection) -> None:
     assert server.judge_prepared(0, "auto") == []
     (found,) = server.judge_prepared(1, "auto")
     assert found.level == "warning"
+
+
+def test_changes_that_nobody_takes() -> None:
+    assert [finding.level for finding in server.judge_change_log(3, 5.0, None)] == ["ok"]
+    (nobody,) = server.judge_change_log(1, 61.0, None)
+    assert (nobody.level, nobody.to_do) == ("warning", "start one:\nafresh serve")
+    assert "1 change not taken" in nobody.what
+    (stuck,) = server.judge_change_log(10_000, 61.0, "host:1:a")
+    assert stuck.level == "problem"
+    assert "10,000 changes or more" in stuck.what
+
+
+async def test_who_leads_is_said_until_his_lease_has_run_out(dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute("INSERT INTO afresh.lease VALUES (1, 'host:1:a', clock_timestamp() + interval '1 hour')")
+    facts = await database.facts(db)
+    assert [finding.what for finding in await server.check_change_log(db, facts)] == ["host:1:a takes changes"]
+    await db.execute("UPDATE afresh.lease SET expires = '-infinity'")
+    (found,) = await server.check_change_log(db, facts)
+    assert found.what == "no service runs; 0 changes not taken yet"
+
+
+async def test_a_publication_of_all_tables(dsn: str, db: asyncpg.Connection) -> None:
+    assert await server.check_publications(db) == []
+    await db.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+    (found,) = await server.check_publications(db)
+    assert (found.level, found.about) == ("warning", "publication")
 
 
 # What is watched

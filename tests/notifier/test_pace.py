@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afresh_notifier.pace import RENEW_BEFORE, RING_FOR, Pace, Paces
+from afresh_notifier.pace import RENEW_BEFORE, RING_FOR, Pace
+from afresh_notifier.settings import CaptureSettings
 
-PACES = Paces(busy=0.005, slow=0.02, idle=0.25, threshold=50.0, bell="auto")
-NEVER = Paces(busy=0.005, slow=0.02, idle=0.25, threshold=50.0, bell="never")
+PACES = CaptureSettings(busy_pace=0.005, slow_pace=0.02, idle_pace=0.25, threshold=50.0, bell="auto")
+NEVER = CaptureSettings(busy_pace=0.005, slow_pace=0.02, idle_pace=0.25, threshold=50.0, bell="never")
 
 
 class Leader:
@@ -24,7 +25,7 @@ class Leader:
     heard after ``delay``.
     """
 
-    def __init__(self, paces: Paces, *, delay: float = 0.001) -> None:
+    def __init__(self, paces: CaptureSettings, *, delay: float = 0.001) -> None:
         self.pace = Pace(paces, 0.0)
         self.delay = delay
         self.now = 0.0
@@ -105,7 +106,7 @@ def test_no_change_waits_for_longer_than_the_idle_pace(steps: list[tuple[float, 
     until = max((at + hold for at, hold in found), default=0.0) + 1.0
     leader.run(found, until)
     assert len(leader.waited) == len(found)
-    assert max(leader.waited, default=0.0) <= PACES.idle + 1e-6
+    assert max(leader.waited, default=0.0) <= PACES.idle_pace + 1e-6
 
 
 @settings(deadline=None)
@@ -130,7 +131,7 @@ def test_where_the_bell_may_never_ring_it_never_does_and_looks_come_at_the_slow_
     assert [seconds for _, seconds in leader.sets] == [0]  # once, for what an earlier leader may have left
     assert not leader.pace.ringing
     assert len(leader.waited) == len(found)
-    assert max(leader.waited, default=0.0) <= NEVER.slow + 1e-6
+    assert max(leader.waited, default=0.0) <= NEVER.slow_pace + 1e-6
 
 
 def test_fast_changes_silence_the_bell_and_are_looked_at_at_the_busy_pace() -> None:
@@ -140,7 +141,7 @@ def test_fast_changes_silence_the_bell_and_are_looked_at_at_the_busy_pace() -> N
     assert leader.rings
     assert max(leader.rings) < 0.5
     looks = [look for look in leader.looks if look > 0.5]
-    assert all(second - first == pytest.approx(PACES.busy) for first, second in itertools.pairwise(looks))
+    assert all(second - first == pytest.approx(PACES.busy_pace) for first, second in itertools.pairwise(looks))
 
 
 def test_slow_changes_ring_each() -> None:
@@ -173,7 +174,7 @@ def test_when_the_storm_is_over_the_bell_rings_again_and_one_more_look_follows_a
     assert (first, silenced, rings) == (RING_FOR, 0, RING_FOR)
     assert 2.0 < again < 2.0 + 5.0
     assert again in leader.looks  # the look comes after the switch, in the same turn
-    assert leader.pace.look_at(leader.now) <= leader.now + PACES.idle
+    assert leader.pace.look_at(leader.now) <= leader.now + PACES.idle_pace
 
 
 def test_the_last_look_is_due_when_the_bell_begins_to_ring_and_not_when_it_is_renewed() -> None:
@@ -183,7 +184,7 @@ def test_the_last_look_is_due_when_the_bell_begins_to_ring_and_not_when_it_is_re
     assert pace.look_at(1.0) == 1.0
     pace.looked(0, 1.0)
     pace.set(RING_FOR, 1.1)
-    assert pace.look_at(1.1) == 1.0 + PACES.idle
+    assert pace.look_at(1.1) == 1.0 + PACES.idle_pace
 
 
 def test_what_a_look_left_over_is_looked_at_at_once() -> None:
@@ -216,4 +217,4 @@ def test_it_is_always_time_to_do_what_it_asks_for(steps: list[tuple[int, float, 
                 assert pace.bell(now) is None
                 assert pace.ringing == bool(seconds)
         pace.looked(taken, now)
-        assert pace.look_at(now) <= now + PACES.idle
+        assert pace.look_at(now) <= now + PACES.idle_pace

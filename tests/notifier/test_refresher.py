@@ -75,20 +75,21 @@ async def refreshing(
 
 async def test_nothing_is_refreshed_where_another_one_leads(monkeypatch: pytest.MonkeyPatch) -> None:
     async with refreshing(monkeypatch) as (refresher, refreshes, _):
-        refresher.dirty(("a",), dirt())
+        refresher.dirty("a", dirt())
         await asyncio.sleep(0.05)
         assert refreshes.begun == []
         refresher.lead(1)
         await asyncio.sleep(0.05)
         assert refreshes.begun == []  # what was said before does not count
-        refresher.dirty(("a",), dirt())
+        refresher.dirty("a", dirt())
         await eventually(lambda: refreshes.begun == ["a"])
 
 
 async def test_who_ceases_to_lead_gives_up_what_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     async with refreshing(monkeypatch, concurrency=2) as (refresher, refreshes, _):
         refresher.lead(1)
-        refresher.dirty(("a", "b"), dirt())
+        refresher.dirty("a", dirt())
+        refresher.dirty("b", dirt())
         await eventually(lambda: len(refreshes.begun) == 2)
         refresher.follow()
         await eventually(lambda: sorted(refreshes.cancelled) == ["a", "b"])
@@ -127,14 +128,14 @@ async def test_there_is_room_for_another_refresh_however_early_one_is_given_up(
     async with refreshing(monkeypatch) as (refresher, refreshes, _):
         for term in range(1, 6):
             refresher.lead(term)
-            refresher.dirty(("a",), dirt())
+            refresher.dirty("a", dirt())
             for _ in range(steps):
                 await asyncio.sleep(0)
             refresher.follow()
         await asyncio.sleep(0)
         refreshes.begun.clear()
         refresher.lead(9)
-        refresher.dirty(("a",), dirt())
+        refresher.dirty("a", dirt())
         await eventually(lambda: refreshes.begun == ["a"], patience=5)
 
 
@@ -144,7 +145,7 @@ async def test_a_refreshs_marks_and_those_of_what_comes_during_it_have_slots_of_
     async with refreshing(monkeypatch) as (refresher, refreshes, _):
         refresher.lead(3)
         before = refresher.mark("a", dirt()).slot
-        refresher.dirty(("a",), dirt())
+        refresher.dirty("a", dirt())
         await eventually(lambda: refreshes.begun == ["a"])
         during = refresher.mark("a", dirt()).slot
         assert before != during

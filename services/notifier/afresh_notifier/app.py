@@ -176,7 +176,8 @@ async def _measure(pool: asyncpg.Pool, observe: Observe) -> None:
 async def _inspect(settings: Settings, board: Board, refresher: Refresher, observe: Observe) -> None:
     """Say once, when the views are known, what will surprise with them; it delays nothing, and its failure stops nothing.
 
-    Problems are left out: the first refresh, which every view has at the start, meets them and says so.
+    Problems are left out: a view that has one was not refreshed, so that it is still marked, and the leader, which tries
+    it, says so.
     """
     await board.planned.wait()
     with contextlib.suppress(*database.TRANSIENT):

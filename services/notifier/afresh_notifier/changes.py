@@ -10,7 +10,7 @@ come from a channel that anybody may write to, so each is checked here, once; wh
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -56,6 +56,10 @@ class Gap:
     reason: str
     heard_at: datetime
     total: bool = False
+
+    def after(self, earlier: Gap | None) -> Gap:
+        """This gap, and what an ``earlier`` one, which has not been dealt with, says beyond it."""
+        return self if earlier is None or self.total else replace(self, total=earlier.total)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,9 +156,8 @@ def _keys(keys: list[dict[str, KeyValue]]) -> frozenset[Key] | None:
 def _storable(value: KeyValue) -> bool:
     if isinstance(value, str):
         return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
-    return not isinstance(
-        value, float
-    )  # numbers are read as they are written: only NaN and the infinities come as floats
+    # Numbers are read as they are written: only NaN and the infinities come as floats.
+    return not isinstance(value, float)
 
 
 def _loads(text: str) -> Any:

@@ -27,7 +27,6 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import asyncpg
@@ -38,7 +37,6 @@ from afresh_notifier.changes import Bell, CatalogueChange, Change, Gap, Heard
 from afresh_notifier.clock import loop_time
 from afresh_notifier.database import Connection
 from afresh_notifier.debounce import Dirt
-from afresh_notifier.invalidation import Invalidation
 from afresh_notifier.lease import Lease
 from afresh_notifier.listener import INBOX_SIZE, Inbox
 from afresh_notifier.observations import (
@@ -51,7 +49,7 @@ from afresh_notifier.observations import (
     Observe,
     SettingIgnored,
 )
-from afresh_notifier.pace import Pace, Paces
+from afresh_notifier.pace import Pace
 from afresh_notifier.packs import InstalledPack
 from afresh_notifier.refresher import Refresher
 from afresh_notifier.resources import query
@@ -97,17 +95,9 @@ class Consumer:
         self._lease = lease
         self._appended = appended
         self._observe = observe
-        capture = settings.capture
-        self._paces = Paces(
-            busy=capture.busy_pace,
-            slow=capture.slow_pace,
-            idle=capture.idle_pace,
-            threshold=capture.threshold,
-            bell=capture.bell,
-        )
         #: The term under which we lead; None while we do not.
         self._term: int | None = None
-        self._pace = Pace(self._paces, loop_time())
+        self._pace = Pace(settings.capture, loop_time())
         self._horizon = change_log.EVERYTHING
         #: Changes that were notified, and are not consumed yet; and that some may have been missed.
         self._notified: list[Change] = []
@@ -169,13 +159,13 @@ class Consumer:
                     self._rung = True
                 case Gap(reason=reason):
                     self._observe(GapFound(reason=reason))
-                    self._gap = replace(item, total=item.total or (self._gap is not None and self._gap.total))
+                    self._gap = item.after(self._gap)
                     self._replan = True
                 case _:
                     pass
         if len(self._notified) > INBOX_SIZE:
-            total, at = self._gap is not None and self._gap.total, self._notified[0].heard_at
-            self._gap = Gap(reason=f"more than {INBOX_SIZE} changes waited", heard_at=at, total=total)
+            reason, heard_at = f"more than {INBOX_SIZE} changes waited", self._notified[0].heard_at
+            self._gap = Gap(reason=reason, heard_at=heard_at).after(self._gap)
             self._notified.clear()
 
     async def _step(self) -> None:
@@ -201,7 +191,7 @@ class Consumer:
             self._refresher.follow()
             return
         self._refresher.lead(term)
-        self._pace = Pace(self._paces, loop_time())
+        self._pace = Pace(self._settings.capture, loop_time())
         self._horizon = change_log.EVERYTHING
         self._full_at = -math.inf
         self._replan = self._new_in_office = True
@@ -212,9 +202,10 @@ class Consumer:
         """Take what there is, if it is time to look, and pass it on."""
         now = loop_time()
         full = now >= self._full_at
-        expected = bool(self._rung or self._notified or self._gap or self._pace.busy)
-        if not (self._rung or self._notified or self._gap or full or self._unsure or now >= self._pace.look_at(now)):
+        told = bool(self._rung or self._notified or self._gap)
+        if not (told or full or self._unsure or now >= self._pace.look_at(now)):
             return
+        expected = told or self._pace.busy
         rung, self._rung = self._rung, False
         if full:  # should it fail, by taking too long for one, the next look asks for what is new
             self._full_at = now + FULL_PACE
@@ -270,7 +261,7 @@ class Consumer:
                 dirty, offset = await self._pass_on(connection, changes)
                 await transaction.commit()
                 for view, dirt in dirty.items():
-                    self._refresher.dirty((view,), dirt)
+                    self._refresher.dirty(view, dirt)
         except asyncpg.PostgresError:
             with contextlib.suppress(*database.TRANSIENT):
                 await transaction.rollback()
@@ -291,9 +282,7 @@ class Consumer:
         dirty = effects.dirtied(plan.catalogue, changes, self._gap)
         stale = effects.stale(plan, changes, self._gap, healthy, "gap" if self._started else "restart")
         await marks.put(connection, [self._refresher.mark(view, dirt) for view, dirt in dirty.items()])
-        offset = 0
-        for invalidation in stale:
-            offset = await invalidation_log.append(connection, invalidation)
+        offset = await invalidation_log.append_all(connection, stale)
         if not stale:
             # Nothing of this is told before a refresh has committed, which is flushed, and all before it; what is lost in
             # a crash is lost together: the changes are in the log again. So no disk is waited for.
@@ -314,7 +303,7 @@ class Consumer:
             if mark.view not in self._refresher.plan.timings:
                 self._replan = True  # it was put by a refresh that knew an older plan; who adopts one clears it
             elif self._unsure or self._refresher.stale_for(mark.view) == 0.0:
-                self._refresher.dirty((mark.view,), mark.dirt())
+                self._refresher.dirty(mark.view, mark.dirt())
         self._unsure = False
         late = [mark for mark in present if mark.generation > self._generation]
         if late:
@@ -324,16 +313,12 @@ class Consumer:
     async def _tell_for_others(self, connection: Connection, late: list[marks.Mark]) -> None:
         """What an earlier leader, who did not know that we have given a view up, has left to its refresh."""
         refresher = self._refresher
-        offset = 0
         async with refresher.deciding:
             healthy = refresher.healthy()
-            waiting = [mark for mark in late if mark.view not in healthy and not refresher.own(mark)]
+            waited = [mark.dirt() for mark in late if mark.view not in healthy and not refresher.own(mark)]
+            stale = effects.left(refresher.plan.patterns, waited, healthy)
             async with connection.transaction(isolation="read_committed"):
-                for mark in waiting:
-                    plan = refresher.plan.patterns
-                    patterns = {p for table in mark.tables for p in plan.at_once(table, mark.keys, healthy)}
-                    told = Invalidation(patterns=tuple(sorted(patterns)), tables=mark.tables, at=mark.since)
-                    offset = await invalidation_log.append(connection, told)
+                offset = await invalidation_log.append_all(connection, stale)
         if offset:
             self._appended(offset)
 
@@ -355,12 +340,7 @@ class Consumer:
                     self._appended(offset)
         catalogue = read.plan.patterns.catalogue
         # Beside what was known: what is otherwise than in the plan before, should an adoption's answer have been lost.
-        before = self._refresher.plan.patterns.catalogue.views
-        suspects |= {
-            name
-            for name, view in catalogue.views.items()
-            if name not in before or before[name].fingerprint != view.fingerprint
-        }
+        suspects |= catalogue.suspects(self._refresher.plan.patterns.catalogue)
         self._refresher.replace(read.plan, suspects)
         if self._new_in_office:
             suspects |= {mark.view for mark in present}
@@ -368,7 +348,7 @@ class Consumer:
             self._new_in_office = self._unsure = False
         for mark in present:
             if mark.view in suspects:
-                self._refresher.dirty((mark.view,), mark.dirt())
+                self._refresher.dirty(mark.view, mark.dirt())
         self._replan = False
         self._poll_at = loop_time() + self._settings.database.catalogue_poll if read.must_poll else math.inf
         self._strangers.plan_read(catalogue.knows, loop_time())

@@ -119,6 +119,14 @@ class Catalogue:
         """The tables of whose changes some can be missed: they are notified, and not written into the log."""
         return frozenset(name for name, tree in self.watched.items() if tree.notified)
 
+    def suspects(self, earlier: Catalogue) -> frozenset[str]:
+        """The views that are new or defined otherwise since ``earlier``, or that stand on something that is."""
+        return frozenset(
+            name
+            for name, view in self.views.items()
+            if name not in earlier.views or earlier.views[name].fingerprint != view.fingerprint
+        )
+
     def hanging_on(self, table: str) -> frozenset[str]:
         """Every view whose content a change of ``table`` can change, through other materialized views too."""
         found: set[str] = set()

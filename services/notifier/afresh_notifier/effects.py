@@ -1,12 +1,12 @@
 """Effects: what follows from changes, and from a gap, by the plan that stands. Pure.
 
 In: changes, the gap before them if there was one, the plan's patterns, the views that can be counted on. Out: which views
-are dirty, and which invalidations wait for none of them.
+are dirty, and which invalidations wait for none of them; and what was left to a view that cannot be counted on any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from afresh_cache.messages import ResyncReason
 from afresh_notifier.changes import Change, Gap
@@ -54,6 +54,16 @@ def stale(
     if at_once:
         at = min(change.heard_at for change in changes)
         told.append(Invalidation(patterns=tuple(at_once), tables=frozenset(tables), at=at))
+    return told
+
+
+def left(plan: PatternMap, waited: Iterable[Dirt], healthy: Collection[str]) -> list[Invalidation]:
+    """What ``waited`` for a view that is gone or given up, and that waits for no ``healthy`` one either."""
+    told = []
+    for dirt in waited:
+        patterns = {pattern for table in dirt.tables for pattern in plan.at_once(table, dirt.keys, healthy)}
+        if patterns:
+            told.append(Invalidation(patterns=tuple(sorted(patterns)), tables=frozenset(dirt.tables), at=dirt.heard_at))
     return told
 
 

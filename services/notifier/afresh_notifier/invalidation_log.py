@@ -7,7 +7,7 @@ another with the same offsets: it changes with the server, its timeline (a promo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from afresh_notifier.database import Connection
@@ -34,6 +34,14 @@ async def append(connection: Connection, invalidation: Invalidation) -> int:
         invalidation.reason,
         invalidation.at,
     )
+    return offset
+
+
+async def append_all(connection: Connection, invalidations: Iterable[Invalidation]) -> int:
+    """Append each, in order; returns the last one's offset, 0 where there is none. Raises what asyncpg raises."""
+    offset = 0
+    for invalidation in invalidations:
+        offset = await append(connection, invalidation)
     return offset
 
 

@@ -21,6 +21,7 @@ its renewal was sent, so that a process which was stopped and goes on does not b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from datetime import datetime
 
@@ -99,11 +100,9 @@ class Lease:
         if self._term is None:
             return
         term, self._term = self._term, None
-        try:
+        with contextlib.suppress(*database.TRANSIENT):
             async with asyncio.timeout(self._settings.renew), database.connection(self._database) as connection:
                 await connection.execute(query("lease_resign"), term)
-        except database.TRANSIENT:
-            pass
 
     async def _tick(self, connection: asyncpg.Connection) -> None:
         sent = loop_time()
@@ -114,9 +113,8 @@ class Lease:
                 self._held_until = sent + self._settings.length
             return
         newest = await connection.fetchrow(query("lease_newest"))
-        # One of our own, of which we do not know: the answer was lost, or it ran out by our clock. The next term is ours.
-        others = newest is not None and newest["holder"] != self.holder
-        if newest is not None and others and not newest["expired"] and not self._abandoned(newest):
+        # Of one of our own we do not know: the answer was lost, or it ran out by our clock. The next term is ours.
+        if newest is not None and newest["holder"] != self.holder and not self._free(newest):
             if newest["holder"] != self._following:
                 self._following = newest["holder"]
                 self._observe(Following(leader=newest["holder"], term=newest["term"]))
@@ -135,8 +133,10 @@ class Lease:
         self._changed()
         await connection.execute(query("lease_trim"), taken)
 
-    def _abandoned(self, newest: asyncpg.Record) -> bool:
-        """Whether nobody has touched this lease for its whole length, whatever the server's clock says."""
+    def _free(self, newest: asyncpg.Record) -> bool:
+        """Whether this lease has run out, or, whatever the server's clock says, nobody has touched it for its length."""
+        if newest["expired"]:
+            return True
         seen = (newest["term"], newest["expires"])
         if seen != self._seen:
             self._seen, self._seen_since = seen, loop_time()

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import asyncpg
@@ -48,15 +47,16 @@ class Inbox:
         self._closed = False
 
     def put(self, item: Heard) -> None:
-        """Take ``item`` in. A full inbox becomes one gap: every view is refreshed, which covers what was dropped."""
-        total = any(isinstance(one, Gap) and one.total for one in self._items)
+        """Take ``item`` in. A full inbox becomes one gap, which covers what was dropped, and a bell."""
+        # A gap takes the place of all before it, so that there is one at most, and it comes first.
+        gap = next((one for one in self._items[:1] if isinstance(one, Gap)), None)
         if isinstance(item, Gap):
-            self._items = [replace(item, total=item.total or total)]
+            self._items = [item.after(gap)]
         elif isinstance(item, Bell) and item in self._items[-1:]:
             pass  # it has been rung, and nobody has come yet
         elif len(self._items) >= INBOX_SIZE:
             reason = f"more than {INBOX_SIZE} changes waited"
-            self._items = [Gap(reason=reason, heard_at=datetime.now(UTC), total=total), Bell()]
+            self._items = [Gap(reason=reason, heard_at=datetime.now(UTC)).after(gap), Bell()]
         else:
             self._items.append(item)
         self._filled.set()

@@ -13,8 +13,8 @@ silent by itself.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+
+from afresh_notifier.settings import CaptureSettings
 
 #: For how many seconds the bell is set, and how long before its end it is set anew.
 RING_FOR, RENEW_BEFORE = 10, 5.0
@@ -23,22 +23,10 @@ RING_FOR, RENEW_BEFORE = 10, 5.0
 MEMORY = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paces:
-    """Seconds between two looks: while changes come fast (``busy``); while they do not, and the bell rings (``idle``) or
-    may not (``slow``). ``threshold``: changes in a second that count as fast; ``bell`` "never": it never rings."""
-
-    busy: float
-    slow: float
-    idle: float
-    threshold: float
-    bell: Literal["auto", "never"]
-
-
 class Pace:
-    """The state of one leader's looking."""
+    """The state of one leader's looking, at the paces that the settings name."""
 
-    def __init__(self, paces: Paces, now: float) -> None:
+    def __init__(self, paces: CaptureSettings, now: float) -> None:
         self._paces = paces
         self._rate = 0.0
         self._busy = False
@@ -91,5 +79,5 @@ class Pace:
 
     def _pause(self) -> float:
         if self._busy:
-            return self._paces.busy
-        return self._paces.slow if self._paces.bell == "never" else self._paces.idle
+            return self._paces.busy_pace
+        return self._paces.slow_pace if self._paces.bell == "never" else self._paces.idle_pace

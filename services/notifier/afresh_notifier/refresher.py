@@ -23,7 +23,7 @@ import contextlib
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -130,10 +130,9 @@ class Refresher:
         for view in self._waiting.keys() - plan.timings.keys():
             self._answer(self._waiting.pop(view), RefreshFailed(view, f"{view} was dropped"))
 
-    def dirty(self, views: Iterable[str], dirt: Dirt) -> None:
-        """``views``, which have been marked, must show a change."""
-        for view in views:
-            self._debouncer.dirty(view, _copy(dirt), loop_time())
+    def dirty(self, view: str, dirt: Dirt) -> None:
+        """``view``, which has been marked, must show a change. Takes over ``dirt``."""
+        self._debouncer.dirty(view, dirt, loop_time())
         self._woken.set()
 
     def mark(self, view: str, dirt: Dirt) -> Mark:
@@ -147,9 +146,9 @@ class Refresher:
     def wind_up(self) -> None:
         """Views that read the clock were refreshed nobody knows when: they are due."""
         now = datetime.now(UTC)
-        clocked = [view for view, timing in self._plan.timings.items() if timing.every is not None]
-        for view in clocked:
-            self.dirty((view,), self._anything(view, now))
+        for view, timing in self._plan.timings.items():
+            if timing.every is not None:
+                self.dirty(view, self._anything(view, now))
 
     async def demand(self, view: str) -> None:
         """Refresh ``view`` now, whatever its pace; returns when a refresh that began after this call has committed.
@@ -217,7 +216,7 @@ class Refresher:
     async def drain(self) -> None:
         """Refresh once more whatever is dirty, and return when that is done; `run` must be running meanwhile.
 
-        A refresh that fails now is not tried again: at the next start everything is dirty.
+        A refresh that fails now is not tried again: its marks stay, and the next leader finds them.
         """
         self._debouncer.hurry()
         while not self._debouncer.idle():
@@ -241,7 +240,6 @@ class Refresher:
 
     async def _refresh(self, view: str, run: Run | None) -> tuple[Method, Consequences]:
         """The refresh, with what follows from it by the plan that stands now: another one brings its own suspects."""
-
         found = self._plan.patterns.catalogue.views.get(view)
         if found is None:
             raise RefreshFailed(view, f"{view} was dropped")
@@ -301,7 +299,7 @@ class Refresher:
             RefreshDone(view=view, method=method, seconds=now - run.started, dirty_for=run.started - run.dirty_since)
         )
         for mark in consequences.marks:
-            self.dirty((mark.view,), mark.dirt())
+            self.dirty(mark.view, mark.dirt())
 
     async def _failed(self, run: Run, error: RefreshError) -> None:
         failures = self._debouncer.fail(run, loop_time(), broken=isinstance(error, RefreshBroken))
@@ -349,7 +347,3 @@ class Refresher:
     def _anything(self, view: str, now: datetime) -> Dirt:
         tables = self._plan.patterns.catalogue.views[view].tables
         return Dirt(tables=set(tables), keys=None, heard_at=now)
-
-
-def _copy(dirt: Dirt) -> Dirt:
-    return Dirt(tables=set(dirt.tables), keys=None if dirt.keys is None else set(dirt.keys), heard_at=dirt.heard_at)

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 import asyncpg
 
 from afresh_cache.patterns import Template
-from afresh_notifier import database, invalidation_log, marks, planning
+from afresh_notifier import database, effects, invalidation_log, marks, planning
 from afresh_notifier.database import Connection
 from afresh_notifier.debounce import Dirt
 from afresh_notifier.invalidation import Invalidation, fill_all
@@ -34,7 +34,8 @@ from afresh_notifier.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """The plan, what the settings say in vain, and whether no event trigger tells of changes to the catalogue."""
+    """The plan, which of its views are in it for the last time, what the settings say in vain, and whether no event trigger
+    tells of changes to the catalogue."""
 
     plan: Plan
     leaving: frozenset[str]
@@ -65,7 +66,6 @@ async def adopt(connection: Connection, survey: Survey, refresher: Refresher) ->
     """Act upon what is otherwise than it was known to be.
 
     Returns the suspects, all marks that there are now, and up to which offset it was told, 0 where nothing was.
-
     Raises what asyncpg raises.
     """
     now, plan = datetime.now(UTC), survey.plan
@@ -77,16 +77,12 @@ async def adopt(connection: Connection, survey: Survey, refresher: Refresher) ->
         )
         suspects |= {name for name in survey.leaving if ("view", name) in known}
         state = {key: told for key, told in state.items() if key[0] != "view" or key[1] not in survey.leaving}
-        stale: list[Invalidation] = []
         old = await marks.read(connection)
         # What waited for a view that is gone, itself dirty or not yet, is told, unless another one will tell it.
         orphans = [mark for mark in old if mark.view not in plan.timings]
         gone = {name for kind, name in known if kind == "view"} - plan.timings.keys()
         healthy = refresher.healthy() & plan.timings.keys() | suspects
-        for mark in old if gone else orphans:
-            patterns = {p for table in mark.tables for p in plan.patterns.at_once(table, mark.keys, healthy)}
-            if patterns:
-                stale.append(Invalidation(patterns=tuple(sorted(patterns)), tables=mark.tables, at=mark.since))
+        stale = effects.left(plan.patterns, (mark.dirt() for mark in (old if gone else orphans)), healthy)
         await marks.clear(connection, orphans)
         views = plan.patterns.catalogue.views
         await marks.put(
@@ -102,9 +98,7 @@ async def adopt(connection: Connection, survey: Survey, refresher: Refresher) ->
         if known != state:
             kinds, names = [kind for kind, _ in state], [name for _, name in state]
             await connection.execute(query("remember"), kinds, names, list(state.values()))
-        offset = 0
-        for invalidation in stale:
-            offset = await invalidation_log.append(connection, invalidation)
+        offset = await invalidation_log.append_all(connection, stale)
     return suspects, present, offset
 
 

@@ -203,9 +203,11 @@ async def check_change_log(connection: asyncpg.Connection, facts: ServerFacts) -
         database.require_serving(facts)
     except WrongDatabase as error:
         return [problem("change log", error.problem, error.hint)]
-    row = await connection.fetchrow(query("doctor_change_log"))
-    assert row is not None  # noqa: S101 - an aggregate without GROUP BY has one row
-    return judge_change_log(row["changes"], row["oldest"], row["leader"])
+    depth = await connection.fetchrow(query("change_log_depth"))
+    assert depth is not None  # noqa: S101 - an aggregate without GROUP BY has one row
+    lease = await connection.fetchrow(query("lease_newest"))
+    leader = None if lease is None or lease["expired"] else lease["holder"]
+    return judge_change_log(depth["changes"], depth["oldest"], leader)
 
 
 def judge_change_log(changes: int, oldest: float, leader: str | None) -> list[Finding]:

@@ -51,7 +51,6 @@ folded AS (
     SELECT
         t.target,
         count(*) AS changes,
-        max(t.operation) AS operation,
         CASE WHEN count(DISTINCT t.keys) <= $4 AND count(t.keys) = count(*) THEN array_agg(DISTINCT t.keys) END AS keys,
         -- When it was committed, where the server tracks that.
         min(
@@ -75,7 +74,6 @@ SELECT
         WHERE c.oid = f.target
     ) AS table_name,
     coalesce(f.changes, 0) AS changes,
-    f.operation,
     f.keys,
     f.committed_at
 FROM (SELECT) AS one_row
