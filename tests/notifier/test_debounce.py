@@ -372,6 +372,26 @@ def test_hurry_is_for_what_is_dirty_and_well() -> None:
     assert debouncer.idle()
 
 
+def test_a_view_waits_for_one_below_that_lets_another_one_above_go_first() -> None:
+    """Once `root` has had its turn, `both` goes before it; `child` waits for `root` all the same, and comes last."""
+    debouncer = Debouncer()
+    brisk = {"debounce": 0.0, "max_wait": 0.5, "max_load": 1.0}
+    debouncer.replace(
+        {view: Timing(**brisk, parents=ANCESTORS[view]) for view in ("root", "other", "child", "both")}, 0.0
+    )
+    for view in ("root", "both"):
+        debouncer.dirty(view, dirt("t"), 0.0)
+    run = debouncer.start("root", 0.0, NOW)
+    debouncer.dirty("root", dirt("t"), 0.0)
+    debouncer.dirty("child", dirt("t"), 0.0)
+    assert debouncer.due(0.0) == []
+    debouncer.succeed(run, 0.0)
+    for view in ("both", "root", "child"):
+        assert debouncer.due(0.0) == [view]
+        refreshed(debouncer, view, 0.0, 0.0)
+    assert debouncer.due(0.0) == []
+
+
 def test_outstanding_is_what_waits_and_what_is_being_made_good() -> None:
     debouncer = one_view(w=TIMING)
     assert debouncer.outstanding() is None
@@ -428,6 +448,11 @@ class _Known:
         if self.demanded:
             return self.retry_from if self.waits else -math.inf
         return max(self.load_floor, self.retry_from)
+
+    def may_start(self, now: float) -> bool:
+        """Whether there is something to do, and nothing of its own forbids it."""
+        every = self.timing.every is not None and self.refreshed_at + self.timing.every <= now
+        return not self.broken and self.floor() <= now and (self.dirty_since is not None or every)
 
     def no_later_than(self) -> float:
         """Due by then, when no view below is running or due."""
@@ -661,11 +686,19 @@ class Schedule(RuleBasedStateMachine):
         return name
 
     def held_back(self, view: str) -> bool:
-        """Whether a view below is running or due, or one above goes first since this one has had its turn."""
-        below = self.known[view].timing.parents
+        """Whether a view below is running or due, or one above goes first since this one has had its turn, or a view below
+        is held back so: it is due all the same, and this one waits for it."""
         due = set(self.debouncer.due(self.now))
-        above = {other for other, known in self.known.items() if view in known.timing.parents}
-        return any(self.known[parent].run for parent in below) or bool((below | above) & due)
+        below = self.known[view].timing.parents
+        return (
+            any(self.known[parent].run for parent in below)
+            or bool((below | self.above(view)) & due)
+            or any(self.above(parent) & due and self.known[parent].may_start(self.now) for parent in below)
+        )
+
+    def above(self, view: str) -> set[str]:
+        """The views that stand on ``view``."""
+        return {other for other, known in self.known.items() if view in known.timing.parents}
 
     # What holds at every moment.
 
