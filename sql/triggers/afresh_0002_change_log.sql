@@ -39,6 +39,8 @@ COMMENT ON COLUMN afresh.change_log.at IS
     'When the writer''s transaction began.';
 COMMENT ON COLUMN afresh.change_log.keys IS
     'The keys of the rows, as a JSON array of objects; NULL means unknown: all.';
+COMMENT ON COLUMN afresh.change_log.rows IS
+    'How many rows the statement touched; NULL where nobody had to count them.';
 
 -- The trigger runs with the writer's rights. A writer may add a change under his own transaction's number, and no more:
 -- not read, not remove, not choose a number. (What he could say falsely, he could say by NOTIFY as well, and it costs a

@@ -694,22 +694,22 @@ BEGIN
     END IF;
 
     IF TG_OP <> 'TRUNCATE' AND TG_NARGS > 0 AND TG_ARGV[0] IN ('afresh.log', 'afresh.notify') THEN
-        IF TG_OP = 'INSERT' THEN
-            SELECT count(*) INTO touched FROM afresh_new;
-        ELSIF TG_OP = 'DELETE' THEN
-            SELECT count(*) INTO touched FROM afresh_old;
-        ELSE
-            -- With a look at the first row, since most updates have no other, or change it too; two cursors take as
-            -- long as all the rest. It is called ctid since no column of a table can have that name, which would be
-            -- taken for the row's; and is not spelled out as ROW(r.*), which fails on a virtual generated column.
-            SELECT
-                count(*),
-                (SELECT ctid FROM afresh_old AS ctid LIMIT 1) *<> (SELECT ctid FROM afresh_new AS ctid LIMIT 1)
-            INTO touched, differs
-            FROM afresh_old;
+        IF TG_OP = 'UPDATE' THEN
+            -- Most updates have one row, and change it: for those this is all, since each further statement would cost as
+            -- much again. What is compared are the first rows; they are called xmin and xmax since no column of a table can
+            -- have such a name, which would be taken for the row's, and are not spelled out as ROW(r.*), which fails on a
+            -- virtual generated column.
+            SELECT xmin *<> xmax INTO differs FROM afresh_old AS xmin, afresh_new AS xmax LIMIT 1;
         END IF;
-        IF touched = 0 THEN
-            RETURN NULL;
+        IF differs IS NOT TRUE OR TG_NARGS > 1 OR TG_ARGV[0] <> 'afresh.log' THEN
+            IF TG_OP = 'INSERT' THEN
+                SELECT count(*) INTO touched FROM afresh_new;
+            ELSE
+                SELECT count(*) INTO touched FROM afresh_old;
+            END IF;
+            IF touched = 0 THEN
+                RETURN NULL;
+            END IF;
         END IF;
 
         -- NULL: there is no first new row.
@@ -841,11 +841,15 @@ BEGIN
         END IF;
     END IF;
 
-    told_keys := '[{' || array_to_string(keys, '},{') || '}]';
+    IF keys IS NOT NULL THEN
+        told_keys := '[{' || array_to_string(keys, '},{') || '}]';
+    END IF;
 
     IF TG_NARGS > 0 AND TG_ARGV[0] IN ('afresh.log', 'afresh.log without rows') THEN
-        INSERT INTO afresh.change_log (target, operation, keys, rows)
-        VALUES (TG_RELID, TG_OP, CASE WHEN octet_length(told_keys) <= most_log_bytes THEN told_keys END, touched);
+        IF octet_length(told_keys) > most_log_bytes THEN
+            told_keys := NULL;
+        END IF;
+        INSERT INTO afresh.change_log (target, operation, keys, rows) VALUES (TG_RELID, TG_OP, told_keys, touched);
         -- The bell is read here and not at the commit: who reads "silent" may commit after the leader has looked for the
         -- last time before waiting for the bell. It looks at an idle pace too.
         -- By the function that the view pg_sequences calls too, which saves the planner's and executor's part of a query.
@@ -938,6 +942,13 @@ COMMENT ON COLUMN afresh.change_log.at IS 'When the writer''s transaction began.
 --
 
 COMMENT ON COLUMN afresh.change_log.keys IS 'The keys of the rows, as a JSON array of objects; NULL means unknown: all.';
+
+
+--
+-- Name: COLUMN change_log.rows; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON COLUMN afresh.change_log.rows IS 'How many rows the statement touched; NULL where nobody had to count them.';
 
 
 --
