@@ -101,8 +101,7 @@ export class Afresh {
     if (type === "welcome") {
       this.#socket.send(JSON.stringify({ type: "subscribe", id: ALL, patterns, since: this.#position ?? undefined }));
     } else if (type === "subscribed") {
-      // Where what was missed comes after this, it names the position before that. If it can no longer be told, a resync
-      // has come before this.
+      // What was missed has come before this; if it can no longer be told, a resync has.
       this.#position = { epoch, offset };
       this.#liveSince = Date.now();
       onState({ state: "live" });

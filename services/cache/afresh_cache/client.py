@@ -44,7 +44,7 @@ _FINAL = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_f
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connected:
-    """The subscription stands, at ``position``; ``recovered``: all that was missed is told, or follows."""
+    """The subscription stands, at ``position``; ``recovered``: all that was missed has been told."""
 
     position: Position
     recovered: bool

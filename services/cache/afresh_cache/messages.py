@@ -92,7 +92,7 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscribed:
-    """The subscription stands at ``offset``; ``recovered``: everything since `since` was or will be sent."""
+    """The subscription stands at ``offset``; ``recovered``: everything since `since` was sent before."""
 
     __pydantic_config__ = _TOLERANT
 

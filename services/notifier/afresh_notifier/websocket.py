@@ -102,14 +102,14 @@ class Session:
         self._listen()
         here = self._hub.position
         missed = None if message.since is None else self._hub.missed(message.since, interest)
+        # What was missed comes first: whoever hears that he is subscribed has heard all up to there, and one who dies before
+        # that has lost nothing by it.
         if isinstance(missed, str):
-            # The resync first: a client that dies before it hears the rest has lost nothing by it.
             self._tell(Resync(offset=here.offset, reason=missed))
-        recovered = not isinstance(missed, str)
-        offset = message.since.offset if message.since is not None and isinstance(missed, Invalidation) else here.offset
-        self._tell(Subscribed(id=message.id, epoch=here.epoch, offset=offset, recovered=recovered))
-        if isinstance(missed, Invalidation):
+        elif isinstance(missed, Invalidation):
             self._tell(message_of(missed))
+        recovered = not isinstance(missed, str)
+        self._tell(Subscribed(id=message.id, epoch=here.epoch, offset=here.offset, recovered=recovered))
 
     def _unsubscribe(self, message: Unsubscribe) -> None:
         if message.id not in self._subscriptions:
