@@ -10,7 +10,8 @@
 //
 // It reconnects by itself, with growing and jittered pauses, and resumes where it was: whatever happened in between
 // is delivered, or `onResync` is called. Options and their defaults are below; `token` may be a function (also an async
-// one) that is asked at each attempt. States: connecting, live, waiting (`retryAt`, in milliseconds since 1970),
+// one) that is asked at each attempt. States: connecting, live, deaf (connected, but
+// the service itself cannot read its log, and what you show may be old), waiting (`retryAt`, in milliseconds since 1970),
 // refused (`code`, `message`; call `reconnect()` to try again) and closed.
 
 const PROTOCOL = "afresh.v1";
@@ -38,6 +39,7 @@ export class Afresh {
   #timer = null; // the one thing waited for: the next attempt, an answer, or the end of a silence
   #position = null; // {epoch, offset} of the last thing heard
   #epoch = null;
+  #current = true; // whether the service says that it can read its log
   #wakeUp = () => this.reconnect();
 
   constructor(url = "/ws", options = {}) {
@@ -87,6 +89,7 @@ export class Afresh {
     }
     this.#socket = socket;
     this.#wait(this.#options.patience, () => this.#retry());
+    this.#current = true;
     socket.onmessage = ({ data }) => {
       this.#wait(this.#options.silence, () => this.#probe());
       this.#heard(JSON.parse(data));
@@ -104,7 +107,7 @@ export class Afresh {
       // What was missed has come before this; if it can no longer be told, a resync has.
       this.#position = { epoch, offset };
       this.#liveSince = Date.now();
-      onState({ state: "live" });
+      onState({ state: this.#current ? "live" : "deaf" });
     } else if (type === "error") {
       if (message.id === ALL) {
         this.#abandon();
@@ -114,6 +117,9 @@ export class Afresh {
       this.#position = { epoch, offset };
       if (type === "invalidate") onInvalidate(message);
       if (type === "resync") onResync(message);
+    } else if (type === "status") {
+      this.#current = message.current;
+      if (this.#liveSince) onState({ state: this.#current ? "live" : "deaf" });
     } // what a later version of the protocol adds is no concern of ours
   }
 

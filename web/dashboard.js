@@ -74,7 +74,8 @@ function onState(state) {
 const reasons = () => snapshot?.reasons ?? [];
 
 function showConnection() {
-  const state = connection.state === "live" && reasons().length ? "degraded" : connection.state;
+  const degraded = connection.state === "deaf" || (connection.state === "live" && reasons().length > 0);
+  const state = degraded ? "degraded" : connection.state;
   const words = {
     live: "live",
     degraded: "degraded",
@@ -98,6 +99,7 @@ function showConnection() {
 function showBanner() {
   const lines = [];
   if (connection.state === "refused") lines.push(`The server refused the subscription: ${connection.message}`);
+  else if (connection.state === "deaf") lines.push("The service cannot read its log, and tells of nothing.");
   else if (connection.state !== "live" && (everLive || connection.state === "waiting"))
     lines.push("Not connected to the service.");
   if (problem) lines.push(problem);

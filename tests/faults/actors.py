@@ -18,7 +18,7 @@ import aiohttp
 import asyncpg
 
 from afresh_cache import client
-from afresh_cache.messages import Invalidate, Position, PositionUpdate, Resync, Welcome, read_server_message
+from afresh_cache.messages import Invalidate, Position, PositionUpdate, Resync, Status, Welcome, read_server_message
 from faults.history import ClientHistory, Commit, Content, Heard, Value, keys_of
 from faults.world import BROKEN, PLACES, READ, World
 
@@ -218,6 +218,8 @@ class WebSocketClient(Client):
                         await self._connected(position)
                     case client.Disconnected(reason=reason):
                         return reason
+                    case Status():
+                        pass
                     case _:
                         await self._told(event)
                         if subscribed and self._since is not None:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from afresh_cache import client
-from afresh_cache.messages import Invalidate, Position, Resync
+from afresh_cache.messages import Invalidate, Position, Resync, Status
 from faults.world import Instance, Lane, World, until
 
 WRITERS = 8
@@ -126,6 +126,8 @@ class _Reader:
                     async for event in events:
                         if isinstance(event, client.Disconnected):
                             break
+                        if isinstance(event, Status):
+                            continue
                         if isinstance(event, client.Connected):
                             self.since = event.position
                         if isinstance(event, client.Connected | Resync) or "public.tally" in event.views:

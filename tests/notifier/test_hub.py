@@ -16,7 +16,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from afresh_cache.messages import Invalidate, Position, PositionUpdate, Resync, ResyncReason, ServerMessage, encode
+from afresh_cache.messages import (
+    Invalidate,
+    Position,
+    PositionUpdate,
+    Resync,
+    ResyncReason,
+    ServerMessage,
+    Status,
+    encode,
+)
 from afresh_cache.messages import read_server_message as read
 from afresh_cache.patterns import hears
 from afresh_notifier import hub as hub_module
@@ -330,6 +339,67 @@ async def test_a_resync_between_the_welcome_and_its_flush_is_heard_once() -> Non
     await world.hub.flush()
     assert [message for message, _ in wire.read()] == [Resync(offset=1, reason="gap")]
     assert subscriber.offset == 1
+
+
+# Whether we are current.
+
+
+async def test_who_hears_something_is_told_once_that_we_are_not_current() -> None:
+    world = World()
+    _, wire = world.client("a")
+    _, stranger = world.client()
+    world.hub.be_current(False)
+    for _ in range(2):
+        await world.hub.flush()
+    assert [message for message, _ in wire.read()] == [Status(current=False)]
+    assert stranger.read() == []  # who listens to nothing believes nothing
+    _, late = world.client("a")
+    assert [message for message, _ in late.read()] == [Status(current=False)]
+
+
+async def test_that_we_are_current_again_is_told_after_all_that_there_was_to_hear() -> None:
+    world = World(buffer=100)
+    subscriber, wire = world.client("a")
+    world.hub.be_current(False)
+    await world.hub.flush()
+    wire.read()
+    world.publish("a:" + "1" * 50)
+    await world.hub.flush()  # that much, and he does not read
+    world.publish("a:2")
+    world.hub.be_current(True)
+    for _ in range(2):
+        await world.hub.flush()
+    assert subscriber.lagging
+    assert heard(wire) == [(1, {"a:" + "1" * 50})]
+    await world.hub.flush()
+    last, status = (message for message, _ in wire.read())
+    assert isinstance(last, Invalidate)
+    assert last.patterns == ["a:2"]
+    assert status == Status(current=True)
+
+
+async def test_a_flush_that_has_begun_does_not_say_what_has_become_true_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is published while it yields is told by the next one, and that we are current again not before."""
+    monkeypatch.setattr(hub_module, "BURST", 1)
+    world = World()
+    wires = [world.client("a")[1] for _ in range(3)]
+    world.hub.be_current(False)
+    await world.hub.flush()
+    for wire in wires:
+        wire.read()
+    world.publish("a:1")
+    flushing = asyncio.create_task(world.hub.flush())
+    await asyncio.sleep(0)
+    world.publish("a:2")
+    world.hub.be_current(True)
+    await flushing
+    assert all(Status(current=True) not in [message for message, _ in wire.read()] for wire in wires)
+    await world.hub.flush()
+    for wire in wires:
+        told, status = (message for message, _ in wire.read())
+        assert isinstance(told, Invalidate)
+        assert told.patterns == ["a:2"]
+        assert status == Status(current=True)
 
 
 # Another log.

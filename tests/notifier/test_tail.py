@@ -20,6 +20,7 @@ from afresh_cache.messages import (
     PositionUpdate,
     Resync,
     ServerMessage,
+    Status,
     Subscribed,
     encode,
     read_server_message,
@@ -31,7 +32,7 @@ from afresh_notifier.http import Api
 from afresh_notifier.hub import Hub
 from afresh_notifier.invalidation import Invalidation
 from afresh_notifier.metrics import Metrics
-from afresh_notifier.observations import Invalidated, Observation, TailFailed
+from afresh_notifier.observations import CaughtUp, FellBehind, Invalidated, Observation, TailFailed
 from afresh_notifier.refresher import Refresher
 from afresh_notifier.replay import Replay
 from afresh_notifier.settings import DatabaseSettings, Settings
@@ -116,6 +117,7 @@ async def instance(dsn: str, *, most: int = 1_000, load: bool = True, run: bool 
 def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
     """The log is not read but when somebody says so."""
     monkeypatch.setattr(tail_module, "POLL", 1e6)
+    monkeypatch.setattr(tail_module, "CURRENT_FOR", 1e6)
 
 
 async def append(db: asyncpg.Connection, *patterns: str) -> int:
@@ -319,6 +321,47 @@ async def test_while_the_database_is_away_it_goes_on_trying_and_misses_nothing(
         async with asyncio.timeout(PATIENCE):
             await reaching
         assert one.offsets == [1, 2, 3]
+
+
+async def test_who_is_connected_is_told_that_the_log_cannot_be_read_and_that_it_can_be_again(
+    dsn: str, db: asyncpg.Connection, server: ServerUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("RETRY_MAX", 0.1), ("POLL", 0.1), ("CURRENT_FOR", 0.5)):
+        monkeypatch.setattr(tail_module, name, seconds)
+    name = await db.fetchval("SELECT current_database()")
+    async with instance(dsn) as one, connected(server.dsn("postgres")) as admin:
+        hubbing = asyncio.create_task(one.hub.run(), name="hub")
+        try:
+            async with connect(one.url) as client:
+                await client.hear()
+                await client.subscribe("a")
+                assert isinstance(await client.hear(), Subscribed)
+                await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+                await db.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+                assert await client.hear() == Status(current=False)
+                assert not one.tail.current
+                await append(db, "a")
+                async with connect(one.url) as late:  # who comes meanwhile is told before he is subscribed
+                    await late.hear()
+                    await late.subscribe("a")
+                    assert await late.hear() == Status(current=False)
+                    assert isinstance(await late.hear(), Subscribed)
+                    await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+                    for one_client in (client, late):
+                        # First what was missed: whoever believes us again has heard all.
+                        told = await one_client.hear()
+                        assert isinstance(told, Invalidate)
+                        assert told.patterns == ["a"]
+                        assert await one_client.hear() == Status(current=True)
+                assert one.tail.current
+        finally:
+            await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+            hubbing.cancel()
+            await asyncio.wait([hubbing])
+    assert [type(seen) for seen in one.observed if isinstance(seen, FellBehind | CaughtUp)] == [FellBehind, CaughtUp]
 
 
 # A client who is ahead of us: he was told by another instance.

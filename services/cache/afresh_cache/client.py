@@ -2,14 +2,20 @@
 
 In: the service's address and the patterns of interest. Out: events, in order, as an asynchronous iterator that ends only
 when it is closed. What was missed while the connection was down comes as one `Invalidate`, or as a `Resync` where the
-server cannot say; never silence. A connection that goes quiet is found dead by the protocol's own ping.
+server cannot say, and before `Connected`; never silence. A connection that goes quiet is found dead by the protocol's own
+ping. `Subscriber` keeps a cache true by it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+import inspect
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Protocol, Self, TypeVar, get_args
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
@@ -23,6 +29,7 @@ from afresh_cache.messages import (
     Position,
     PositionUpdate,
     Resync,
+    Status,
     Subscribe,
     Subscribed,
     encode,
@@ -34,6 +41,9 @@ RETRY_FIRST, RETRY_MAX = 0.1, 10.0
 
 #: How long a handshake may take, and how often the server is pinged, in seconds.
 CONNECT_TIMEOUT, HEARTBEAT = 5.0, 15.0
+
+#: Messages that may wait for a callback that takes its time; past that it is told one resync instead of them.
+MAX_WAITING = 1_000
 
 #: The one subscription that a connection holds.
 SUBSCRIPTION = "1"
@@ -58,7 +68,7 @@ class Disconnected:
     retry_in: float
 
 
-Event = Connected | Disconnected | Invalidate | Resync
+Event = Connected | Disconnected | Invalidate | Resync | Status
 
 
 async def listen(
@@ -67,8 +77,11 @@ async def listen(
     patterns: Iterable[str] | None = None,
     token: str | None = None,
     since: Position | None = None,
+    heartbeat: float = HEARTBEAT,
 ) -> AsyncGenerator[Event, None]:
     """Everything that concerns ``patterns`` (None: all), from ``since`` (None: now) on.
+
+    The server is pinged every ``heartbeat`` seconds; a connection that has not answered half as long after is given up.
 
     ``token`` is sent along as the subprotocol `bearer.<token>`, for a proxy in front: the service does not ask for it.
     ``url`` is the service's, `http://host:port` or `wss://host/ws`. Raises `SubscriptionRefused` where the server will not
@@ -85,7 +98,7 @@ async def listen(
                     socket = await session.ws_connect(
                         address,
                         protocols=protocols,
-                        heartbeat=HEARTBEAT,
+                        heartbeat=heartbeat,
                         max_msg_size=0,
                         timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
                     )
@@ -132,6 +145,8 @@ async def _events(
                 if subscribed and since is not None:
                     since = Position(epoch=since.epoch, offset=max(since.offset, message.offset))
                 yield message, since
+            case Status():
+                yield message, since
             case Error() if message.code == "forbidden" or message.id == SUBSCRIPTION:
                 raise SubscriptionRefused(message.code, message.message)
             case _:
@@ -146,3 +161,203 @@ def websocket_url(url: str) -> str:
         raise ValueError(f"{url!r} is not an address such as http://127.0.0.1:8080")
     path = parts.path.rstrip("/")
     return urlunsplit((schemes[parts.scheme], parts.netloc, path if path.endswith("/ws") else f"{path}/ws", "", ""))
+
+
+#: What a cache does while its invalidations cannot be heard.
+OnDisconnect = Literal["keep", "clear", "bypass"]
+
+Message = TypeVar("Message", bound=Invalidate | Resync)
+Callback = Callable[[Message], Awaitable[object] | object]
+
+
+class Cache(Protocol):
+    """What can be kept true: a `PatternCache`, or anything else with these four methods."""
+
+    def delete_prefix(self, prefix: str) -> object: ...
+    def clear(self) -> object: ...
+    def distrust(self) -> object: ...
+    def trust(self) -> object: ...
+
+
+class Subscriber:
+    """Keeps ``cache`` true for as long as the block lasts::
+
+        cache = PatternCache(ttl=300)
+        async with Subscriber("http://127.0.0.1:8080", cache=cache):
+            ...
+
+    What is stale is dropped in the moment in which it is heard; after a reconnect what was missed is dropped, or all of it
+    where that cannot be told. When the first subscription stands the cache is cleared: what was loaded before may have
+    changed unheard. ``patterns`` limit what is heard; what the cache holds beside them nobody keeps true.
+
+    **Not connected**, or connected to an instance that says that it is not current, nothing is heard. Then
+    ``on_disconnect`` decides: "keep" goes on serving what there is, which its ttl bounds; "clear" drops it once, so that
+    nothing older than the disconnection is served; "bypass" neither serves nor stores anything until what was missed has
+    been heard, and then serves again what is still true. A connection that has silently died is noticed within 1.5 times
+    ``heartbeat`` seconds, an instance that hears nothing says so after 5: for so long "clear" and "bypass" may serve what
+    is not true any more.
+
+    ``on_invalidate`` and ``on_resync``, functions or coroutine functions, are called with each message after the cache has
+    acted on it, one after another, by a task of their own: one that takes its time delays no drop. At most `MAX_WAITING`
+    messages wait for it; more become one resync. What they raise ends the block, as does a server that will not have us.
+
+    Raises ValueError for an address or an ``on_disconnect`` that is none; in the block `SubscriptionRefused`. When the
+    block is left, the cache is left as by a disconnection.
+
+    Concurrency: two tasks in a group that the block waits for; leaving the block cancels both. The one that hears never
+    waits but for the next message, and between hearing and dropping there is no await.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        cache: Cache | None = None,
+        patterns: Iterable[str] | None = None,
+        token: str | None = None,
+        since: Position | None = None,
+        on_disconnect: OnDisconnect = "keep",
+        on_invalidate: Callback[Invalidate] | None = None,
+        on_resync: Callback[Resync] | None = None,
+        heartbeat: float = HEARTBEAT,
+    ) -> None:
+        if on_disconnect not in get_args(OnDisconnect):
+            raise ValueError(f"on_disconnect: expected {', '.join(get_args(OnDisconnect))}, not {on_disconnect!r}")
+        websocket_url(url)
+        self._url = url
+        self._patterns = None if patterns is None else tuple(patterns)
+        self._token = token
+        self._cache = cache
+        self._on_disconnect = on_disconnect
+        self._on_invalidate = on_invalidate
+        self._on_resync = on_resync
+        self._heartbeat = heartbeat
+        self._position = since
+        self._connected = False
+        self._current = True
+        self._ready = asyncio.Event()
+        self._waiting: deque[Invalidate | Resync] = deque()
+        self._filled = asyncio.Event()
+        self._block = self._running()
+
+    @property
+    def position(self) -> Position | None:
+        """Up to where everything has been heard; None before the first connection."""
+        return self._position
+
+    @property
+    def hears(self) -> bool:
+        """Whether the subscription stands, and the instance at the other end is current."""
+        return self._connected and self._current
+
+    async def ready(self) -> None:
+        """Return once the first subscription stands. Cancelling it stops waiting, no more."""
+        await self._ready.wait()
+
+    async def __aenter__(self) -> Self:
+        await self._block.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return await self._block.__aexit__(kind, error, trace)
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncIterator[None]:
+        self._judge()
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._hear(), name="afresh subscriber"),
+                    group.create_task(self._call(), name="afresh callbacks"),
+                ]
+                yield
+                for task in tasks:
+                    task.cancel()
+        except BaseExceptionGroup as errors:
+            if len(errors.exceptions) > 1:
+                raise
+            raise errors.exceptions[0] from None
+        finally:
+            self._lose()
+
+    async def _hear(self) -> None:
+        events = listen(
+            self._url, patterns=self._patterns, token=self._token, since=self._position, heartbeat=self._heartbeat
+        )
+        try:
+            async for event in events:
+                self._take(event)
+        finally:
+            await events.aclose()
+
+    def _take(self, event: Event) -> None:
+        """Act on one event, at once."""
+        match event:
+            case Connected(position=position):
+                if not self._ready.is_set() and self._cache is not None:
+                    self._cache.clear()
+                self._position, self._connected = position, True
+                self._ready.set()
+                self._judge()
+            case Disconnected():
+                self._lose()
+                self._current = True  # the next instance says if it is not
+            case Status(current=current):
+                self._current = current
+                if current:
+                    self._judge()
+                else:
+                    self._deafen()
+            case Invalidate(patterns=patterns):
+                if self._cache is not None:
+                    for pattern in patterns:
+                        self._cache.delete_prefix(pattern)
+                self._told(event)
+            case Resync():
+                if self._cache is not None:
+                    self._cache.clear()
+                self._told(event)
+
+    def _told(self, message: Invalidate | Resync) -> None:
+        if self._connected and self._position is not None:
+            offset = max(self._position.offset, message.offset)
+            self._position = Position(epoch=self._position.epoch, offset=offset)
+        if len(self._waiting) >= MAX_WAITING:
+            self._waiting.clear()
+            message = Resync(offset=message.offset, reason="overflow")
+        self._waiting.append(message)
+        self._filled.set()
+
+    def _lose(self) -> None:
+        if self._connected:  # and not at each further attempt that fails
+            self._connected = False
+            self._deafen()
+
+    def _deafen(self) -> None:
+        """From now on nothing is heard."""
+        if self._cache is not None and self._on_disconnect == "clear":
+            self._cache.clear()
+        self._judge()
+
+    def _judge(self) -> None:
+        if self._cache is not None and self._on_disconnect == "bypass":
+            if self.hears:
+                self._cache.trust()
+            else:
+                self._cache.distrust()
+
+    async def _call(self) -> None:
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            while self._waiting:
+                message = self._waiting.popleft()
+                called: object = None
+                if isinstance(message, Invalidate):
+                    called = self._on_invalidate and self._on_invalidate(message)
+                else:
+                    called = self._on_resync and self._on_resync(message)
+                if inspect.isawaitable(called):
+                    await called

@@ -145,6 +145,16 @@ class Resync:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Whether the instance at the other end is ``current``: while it is not, it cannot read the log, and tells nothing."""
+
+    __pydantic_config__ = _TOLERANT
+
+    type: Literal["status"] = "status"
+    current: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Error:
     """The answer to a frame that could not be taken."""
 
@@ -157,7 +167,7 @@ class Error:
 
 
 ClientMessage = Subscribe | Unsubscribe
-ServerMessage = Welcome | Subscribed | Invalidate | PositionUpdate | Resync | Error
+ServerMessage = Welcome | Subscribed | Invalidate | PositionUpdate | Resync | Status | Error
 
 _CLIENT: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
 _SERVER: TypeAdapter[ServerMessage] = TypeAdapter(Annotated[ServerMessage, Field(discriminator="type")])
@@ -174,7 +184,7 @@ _EXPECTED: dict[tuple[str | int, ...], str] = {
     ("since", "epoch"): f"a text of 1 to {MAX_EPOCH_LENGTH} characters",
     ("since", "offset"): "a whole number, 0 or greater",
 }
-_SERVER_TYPES = ("welcome", "subscribed", "invalidate", "position", "resync", "error")
+_SERVER_TYPES = ("welcome", "subscribed", "invalidate", "position", "resync", "status", "error")
 
 
 def encode(message: ClientMessage | ServerMessage) -> bytes:

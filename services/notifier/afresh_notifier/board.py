@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 from afresh_notifier.observations import (
     CatalogueFailed,
     CatalogueRead,
+    CaughtUp,
     ConnectFailed,
+    FellBehind,
     Following,
     Invalidated,
     Leading,
@@ -51,6 +53,7 @@ class Board:
         self.leading = False
         self.listening = False
         self.why_not_listening = "the listening connection is not there yet"
+        self.behind = ""
 
     @property
     def role(self) -> str:
@@ -66,6 +69,10 @@ class Board:
                 self.listening, self.why_not_listening = False, reason
             case ConnectFailed(problem=problem):
                 self.listening, self.why_not_listening = False, problem
+            case FellBehind(seconds=seconds):
+                self.behind = f"the invalidation log could not be read for {seconds:g} s: clients are told of nothing"
+            case CaughtUp():
+                self.behind = ""
             case Leading():
                 self.leading, self.leader = True, None
             case Following(leader=leader):

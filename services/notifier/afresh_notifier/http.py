@@ -212,7 +212,7 @@ class Api:
     def _reasons(self) -> list[str]:
         board = self._board
         reasons = [] if board.listening else [f"not listening: {board.why_not_listening}"]
-        reasons += [board.why_not_planned] if board.why_not_planned else []
+        reasons += [reason for reason in (board.behind, board.why_not_planned) if reason]
         reasons += [f"{view} is broken: {state.problem}" for view, state in board.views.items() if state.broken]
         reasons += [one.problem for one in board.ignored]
         return reasons

@@ -24,7 +24,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
-from afresh_cache.messages import Position, PositionUpdate, ResyncReason, ServerMessage
+from afresh_cache.messages import Position, PositionUpdate, ResyncReason, ServerMessage, Status
 from afresh_notifier.clock import loop_time
 from afresh_notifier.invalidation import Invalidation
 from afresh_notifier.observations import ClientResynced, Delivered, Invalidated, Observe
@@ -40,9 +40,11 @@ LAG_PACE = 0.1
 
 @dataclass(slots=True)
 class _Flush:
-    """One flush: how far it brings everybody, what it has encoded, and what came of it, for the observers."""
+    """One flush: how far it brings everybody, whether we were current then, what it has encoded, and what came of it, for
+    the observers."""
 
     head: int
+    current: bool
     missed: dict[tuple[int, Interest], Missed] = field(default_factory=dict)
     frames: dict[tuple[object, int, Interest], bytes] = field(default_factory=dict)
     written: int = 0
@@ -68,6 +70,7 @@ class Hub:
         self._buffer = buffer
         self._position_interval = position_interval
         self._head = 0
+        self._current = True
         #: How often the log has become another one: a flush that is under way ends then.
         self._beginnings = 0
         self._subscribers: set[Subscriber] = set()
@@ -82,6 +85,11 @@ class Hub:
     def newest(self) -> int:
         """The newest offset that was published, flushed or not."""
         return self._replay.last
+
+    @property
+    def current(self) -> bool:
+        """Whether the log could be read lately."""
+        return self._current
 
     @property
     def clients(self) -> int:
@@ -103,6 +111,12 @@ class Hub:
         )
         self._filled.set()
 
+    def be_current(self, current: bool) -> None:
+        """Whether the log can be read: while it cannot, nobody is told anything, and everybody is told that."""
+        if current != self._current:
+            self._current = current
+            self._filled.set()
+
     def begin(self, epoch: str, offset: int) -> None:
         """The log is ``epoch`` from now on, and what it holds up to ``offset`` is not known here.
 
@@ -112,7 +126,7 @@ class Hub:
         self._replay.begin(epoch, offset)
         self._head = offset
         self._beginnings += 1
-        flush = _Flush(head=offset)
+        flush = self._begin_flush()
         for subscriber in self._subscribers:
             subscriber.offset = subscriber.told = offset
             _owe_resync(subscriber, reason, flush)
@@ -135,12 +149,13 @@ class Hub:
         What waits for him is written even if he does not read: he is about to be answered with the offset at which he now
         stands, and whoever resumes from there must have been told what was before it.
         """
-        flush = _Flush(head=self._head)
+        flush = self._begin_flush()
         self._bring(subscriber, flush)
         if subscriber.lagging and not subscriber.transport.is_closing():
             self._write_waiting(subscriber)
         self._report(flush)
         subscriber.interest = interest
+        self._tell_current(subscriber, flush)
 
     def missed(self, since: Position, interest: Interest) -> Missed:
         """What a client with ``interest`` has missed since ``since`` up to `position`, in one; None for nothing, or why
@@ -171,7 +186,7 @@ class Hub:
     async def flush(self) -> None:
         """Write what has been published since the last flush, and what waits for those who read again."""
         self._head = self._replay.last
-        flush, beginnings = _Flush(head=self._head), self._beginnings
+        flush, beginnings = self._begin_flush(), self._beginnings
         for number, subscriber in enumerate(list(self._subscribers), 1):
             self._bring(subscriber, flush)
             if number % BURST == 0:
@@ -194,10 +209,17 @@ class Hub:
         if not subscriber.transport.is_closing():
             subscriber.transport.write(subscriber.frame(message, self._position_of(subscriber)))
 
+    def _begin_flush(self) -> _Flush:
+        return _Flush(head=self._head, current=self._current)
+
     def _bring(self, subscriber: Subscriber, flush: _Flush) -> None:
         """Bring ``subscriber`` up to the flush's head: write what he has not heard, or, if he does not read, keep it."""
         if subscriber.transport.is_closing():
             return
+        self._bring_news(subscriber, flush)
+        self._tell_current(subscriber, flush)
+
+    def _bring_news(self, subscriber: Subscriber, flush: _Flush) -> None:
         since = subscriber.offset
         news = self._news(subscriber, flush)
         subscriber.offset = max(since, flush.head)
@@ -218,6 +240,14 @@ class Hub:
             flush.written += 1
         else:
             flush.lagging += 1
+
+    def _tell_current(self, subscriber: Subscriber, flush: _Flush) -> None:
+        """Whether we are current, if he believes otherwise: after what he has to hear before he believes it again."""
+        if subscriber.current is flush.current or subscriber.lagging or not subscriber.listens:
+            return
+        if subscriber.reads(self._buffer):
+            subscriber.current = flush.current
+            self.tell(subscriber, Status(current=flush.current))
 
     def _news(self, subscriber: Subscriber, flush: _Flush) -> Invalidation | None:
         """What he has not heard; None for nothing, or where he is owed a resync, which covers whatever there is."""

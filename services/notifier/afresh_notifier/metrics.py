@@ -7,12 +7,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from afresh_notifier.observations import (
     BellSet,
     CatalogueRead,
+    CaughtUp,
     ChangesHeard,
     ClientJoined,
     ClientLeft,
     ClientResynced,
     ConsumeFailed,
     Delivered,
+    FellBehind,
     Following,
     GapFound,
     Invalidated,
@@ -67,6 +69,8 @@ class Metrics:
         )
         self._invalidations = Counter("afresh_invalidations", "Invalidations put into the log", registry=r)
         self._offset = Gauge("afresh_offset", "The offset of the newest invalidation", registry=r)
+        self._current = Gauge("afresh_current", "0 while the invalidation log cannot be read", registry=r)
+        self._current.set(1)
         self._clients = Gauge("afresh_clients", "Clients connected", ["kind"], registry=r)
         self._resyncs = Counter("afresh_client_resyncs", "Clients told to drop everything", ["reason"], registry=r)
         self._delivered = Counter("afresh_deliveries", "Messages written to clients", registry=r)
@@ -112,6 +116,10 @@ class Metrics:
             case Invalidated(offset=offset):
                 self._invalidations.inc()
                 self._offset.set(offset)
+            case FellBehind():
+                self._current.set(0)
+            case CaughtUp():
+                self._current.set(1)
             case ClientJoined(kind=kind):
                 self._clients.labels(kind).inc()
             case ClientLeft(kind=kind):

@@ -211,6 +211,18 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FellBehind:
+    """The invalidation log could not be read for ``seconds``: clients are told that they hear nothing."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaughtUp:
+    """It could be read again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientResynced:
     """Clients were told to drop everything."""
 
@@ -265,6 +277,8 @@ Observation = (
     | Following
     | LeaseFailed
     | TailFailed
+    | FellBehind
+    | CaughtUp
     | SettingIgnored
     | RefreshStarted
     | RefreshDone

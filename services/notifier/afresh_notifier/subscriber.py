@@ -42,6 +42,8 @@ class Subscriber:
     resync: ResyncReason | None = None
     #: The log is another one than he was told; the resync that waits for him is to be followed by his position in it.
     displaced: bool = False
+    #: Whether he believes us to be current; whoever has just come does.
+    current: bool = True
 
     @property
     def lagging(self) -> bool:

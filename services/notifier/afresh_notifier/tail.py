@@ -5,7 +5,8 @@ here. Out: numbered invalidations, in order, each once, to the hub; or a new beg
 before (its epoch changed) or was trimmed past us.
 
 Nothing is missed: offsets are in commit order, so "all after the last one" is all. Should a wake-up be lost, the log is
-read at `POLL` anyway.
+read at `POLL` anyway. Where it cannot be read for `CURRENT_FOR` seconds, the hub is told, and so is whoever is connected: a
+cache that is kept true by us is not to be believed meanwhile.
 
 Concurrency: `run` is one task; a wake-up during a read causes another one, unless it names an offset that was just read.
 `reach` waits for a read that began after the call. Cancelled, it loses nothing: the log is read again from where the hub
@@ -25,13 +26,16 @@ from afresh_cache.messages import Position
 from afresh_notifier import database, invalidation_log
 from afresh_notifier.clock import loop_time
 from afresh_notifier.hub import Hub
-from afresh_notifier.observations import Observe, TailFailed
+from afresh_notifier.observations import CaughtUp, FellBehind, Observe, TailFailed
 
 #: How often the log is read without a wake-up, in seconds.
 POLL = 2.0
 
 #: How long one read may take, in seconds; then its connection is cut, and it is tried on another.
 PATIENCE = 2.0
+
+#: For how long after the beginning of a reading we count as current, in seconds: a poll, and the time for one more reading.
+CURRENT_FOR = POLL + PATIENCE + 1.0
 
 #: First and longest wait between two attempts, in seconds.
 RETRY_FIRST, RETRY_MAX = 0.05, 2.0
@@ -49,6 +53,13 @@ class Tail:
         #: How far the next read must reach; infinity where it must be made in any case.
         self._wanted = 0.0
         self._waiting: list[asyncio.Future[None]] = []
+        self._read_at = -math.inf
+        self._alarm: asyncio.TimerHandle | None = None
+
+    @property
+    def current(self) -> bool:
+        """Whether the log has been read within `CURRENT_FOR` seconds: what was appended before that has been published."""
+        return loop_time() - self._read_at < CURRENT_FOR
 
     def wake(self, offset: int | None = None) -> None:
         """Somebody appended, up to ``offset`` where that is known."""
@@ -84,6 +95,13 @@ class Tail:
 
     async def run(self) -> None:
         """Follow the log, until cancelled."""
+        try:
+            await self._follow()
+        finally:
+            if self._alarm is not None:
+                self._alarm.cancel()
+
+    async def _follow(self) -> None:
         failures = 0
         while True:
             pause = backoff(failures, RETRY_FIRST, RETRY_MAX) if failures else POLL
@@ -111,8 +129,22 @@ class Tail:
                 if not future.done():
                     future.set_result(None)
 
+    def _be_behind(self) -> None:
+        self._observe(FellBehind(seconds=CURRENT_FOR))
+        self._hub.be_current(False)
+
+    def _be_current(self, began: float) -> None:
+        """A reading that began then has been published."""
+        self._read_at = began
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_at(began + CURRENT_FOR, self._be_behind)
+        if not self._hub.current:
+            self._observe(CaughtUp())
+            self._hub.be_current(True)
+
     async def _read(self) -> None:
-        after = self._hub.newest
+        after, began = self._hub.newest, loop_time()
         async with database.lent(self._pool, PATIENCE) as connection:
             reading = await invalidation_log.read(connection, after, self._most)
         if reading.epoch != self._hub.position.epoch or reading.newest < after:
@@ -127,3 +159,4 @@ class Tail:
         now = loop_time()
         for invalidation, age in reading.entries:
             self._hub.publish(invalidation, now - age)
+        self._be_current(began)

@@ -102,8 +102,8 @@ class Session:
         self._listen()
         here = self._hub.position
         missed = None if message.since is None else self._hub.missed(message.since, interest)
-        # What was missed comes first: whoever hears that he is subscribed has heard all up to there, and one who dies before
-        # that has lost nothing by it.
+        # What was missed comes first: whoever hears that he is subscribed has heard all up to there, and one who dies
+        # before that has lost nothing by it.
         if isinstance(missed, str):
             self._tell(Resync(offset=here.offset, reason=missed))
         elif isinstance(missed, Invalidation):

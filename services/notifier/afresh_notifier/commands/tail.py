@@ -11,7 +11,7 @@ from rich.text import Text
 
 from afresh_cache import client
 from afresh_cache.errors import SubscriptionRefused
-from afresh_cache.messages import Invalidate, Position
+from afresh_cache.messages import Invalidate, Position, Resync, Status
 from afresh_notifier.commands.shared import Invocation, console, pass_invocation, run
 from afresh_notifier.errors import AfreshError
 
@@ -50,7 +50,7 @@ async def _tail(
                 elif connected or not isinstance(event, client.Disconnected):
                     out.print(_line(event, url))  # of tries that fail one after the other, the first says it all
                 connected = not isinstance(event, client.Disconnected)
-                heard += not isinstance(event, client.Connected | client.Disconnected)
+                heard += isinstance(event, Invalidate | Resync)
                 if count is not None and heard >= count:
                     return
     except SubscriptionRefused as error:
@@ -75,7 +75,11 @@ def _line(event: client.Event, url: str) -> Text:
             text.append(" ".join(event.patterns), style="bold")
             text.append("".join(f"  {name}" for name in event.views), style="dim")
             text.append(f"  ← {' '.join(event.tables)}" if event.tables else "", style="dim")
-        case _:
+        case Status(current=True):
+            text.append("the service can read its log again", style="green")
+        case Status():
+            text.append("the service cannot read its log: it tells of nothing until it can", style="yellow")
+        case Resync():
             text.append(f"{event.offset:>6}  ", style="cyan")
             text.append(f"resync ({event.reason}): drop everything", style="bold red")
     return text
