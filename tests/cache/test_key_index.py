@@ -70,15 +70,15 @@ def test_a_sweep_looks_at_no_more_keys_than_it_was_told() -> None:
 
 def test_a_sweep_goes_on_where_the_key_at_which_it_stopped_is_gone() -> None:
     index = KeyIndex("abcdef")
-    index.sweep(lambda key: True, 2)
+    index.sweep(lambda _: True, 2)
     index.discard("c")
-    assert index.sweep(lambda key: False, 2) == 2
+    assert index.sweep(lambda _: False, 2) == 2
     assert index.beginning_with("") == ["a", "b", "f"]
 
 
 @pytest.mark.parametrize("limit", [1, 10])
 def test_an_empty_index_is_swept_without_harm(limit: int) -> None:
-    assert KeyIndex().sweep(lambda key: False, limit) == 0
+    assert KeyIndex().sweep(lambda _: False, limit) == 0
 
 
 def test_a_cleared_index_knows_nothing() -> None:
