@@ -1,7 +1,9 @@
 """Everything this package raises on purpose.
 
 CacheError
-├── BadMessage        a frame that is no message of the protocol
+├── BadMessage            a frame that is no message of the protocol
+├── LoadsItself           a load that waits for itself
+├── NothingLoaded         a block that was to load a value ended without one
 └── SubscriptionRefused   the server will not have us: trying again would not help
 """
 
@@ -19,6 +21,26 @@ class BadMessage(CacheError, ValueError):
         super().__init__(problem)
         self.parseable = parseable
         self.message_id = message_id
+
+
+class LoadsItself(CacheError, RuntimeError):
+    """The task that loads ``key`` asked the cache for it, and would have waited for itself."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"the load of {key!r} asks the cache for the same key: it would wait for itself; load it directly"
+        )
+        self.key = key
+
+
+class NothingLoaded(CacheError, RuntimeError):
+    """The block that was to load ``key`` ended, and had neither set a value nor raised anything."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"nothing was loaded for {key!r}: where load.missed is true, the block must set load.value, or raise"
+        )
+        self.key = key
 
 
 class SubscriptionRefused(CacheError):

@@ -4,6 +4,9 @@ A pattern matches every key that begins with it: `clients` matches `clients`, `c
 A template such as `clients:{client_name}` is a pattern once the values are known; where they are not, its literal part
 up to the first brace stands for all of them. Values are escaped so that they cannot widen a pattern: segments are
 separated by `:`, which a value may therefore not hold as it is.
+
+What comes over the wire is always such a prefix. In an application's own code a *glob* may stand for one: `*` for any
+characters, `?` for one, matched against the whole key. No escaped value holds either.
 """
 
 from __future__ import annotations
@@ -11,12 +14,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from enum import Enum
+from functools import lru_cache
 from typing import Self
 from urllib.parse import quote
+from uuid import UUID
 
 #: What a key column may hold, as JSON has it.
 KeyValue = str | int | float | bool | None
 
+#: What may stand in a cache key that an application makes: for the same value, the same text as from the wire.
+SegmentValue = KeyValue | UUID | date | datetime | Decimal | Enum
+
+_WILDCARD = re.compile(r"[*?]")
 _BRACE = re.compile(r"\{([^{}]*)\}")
 
 
@@ -42,6 +54,54 @@ def escape(value: str | int | float | bool) -> str:
     return quote(str(value), safe="") or "%00"
 
 
+def segment(value: SegmentValue) -> str:
+    """An argument as it stands in a cache key: as `escape` writes it, or, for dates, UUIDs, decimals and the values of
+    enumerations, as PostgreSQL's JSON has them.
+
+    None is ``%none``, which no text can become: a percent sign is always followed by two capital hexadecimal digits. So
+    is the character that PostgreSQL's texts cannot hold, which would else look like the empty string. As on the wire, 7
+    and "7" are the same. Raises TypeError for anything else, since two different things could have the same text.
+    """
+    if value is None:
+        return "%none"
+    if isinstance(value, Enum):
+        return segment(value.value)
+    if isinstance(value, str):
+        return escape(value).replace("%00", "%nul") if "\0" in value else escape(value)
+    if isinstance(value, bool | int | float):
+        return escape(value)
+    if isinstance(value, datetime | date):
+        return escape(value.isoformat())
+    if isinstance(value, Decimal):
+        return escape(f"{value:f}")
+    if isinstance(value, UUID):
+        return str(value)
+    raise TypeError(
+        f"a {type(value).__name__} cannot stand in a cache key, only text, numbers, dates, UUIDs and None: "
+        "pass what identifies it, such as its id"
+    )
+
+
+def literal_part(pattern: str) -> str:
+    """What stands before the first ``*`` or ``?``: every key that ``pattern`` matches begins with it."""
+    return _WILDCARD.split(pattern, maxsplit=1)[0]
+
+
+@lru_cache(maxsize=512)
+def glob(pattern: str) -> re.Pattern[str]:
+    """What `fullmatch`es the keys that the glob ``pattern`` means. Nothing but ``*`` and ``?`` is special, not even ``[``.
+
+    However many stars there are, none is tried a second time once what follows it was found, so that matching a key
+    takes no more than its length times the pattern's.
+    """
+    first, *middle = ("".join("." if sign == "?" else re.escape(sign) for sign in part) for part in pattern.split("*"))
+    if not middle:
+        return re.compile(first, re.DOTALL)
+    *middle, last = middle
+    between = "".join(f"(?>.*?{part})" for part in middle if part)
+    return re.compile(f"{first}{between}.*{last}", re.DOTALL)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
     """A pattern with places for key values: ``text`` as it was written, ``literal`` its part before the first brace."""
@@ -62,6 +122,11 @@ class Template:
         if not literal:
             raise ValueError("expected some text before the first brace, since an unknown key widens the pattern to it")
         return cls(text=text, literal=literal, columns=columns)
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """The text before, between and after the places, so that there is one more than there are places."""
+        return tuple(_BRACE.split(self.text)[::2])
 
     def fill(self, values: Mapping[str, KeyValue]) -> str | None:
         """The pattern for these values; None where one is missing or null, so that only `literal` is sure."""
