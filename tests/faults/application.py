@@ -23,7 +23,7 @@ from faults.world import BROKEN, READ, VIEWS, World
 HEARTBEAT = 1.0
 
 #: Readers, each of which asks one question after another; and how many of the newest commits they ask about.
-READERS, NEWEST = 3, 60
+READERS, NEWEST = 8, 10
 
 
 class Application:
@@ -75,7 +75,7 @@ class Application:
             here, at, key = self._subscriber.position, loop.time(), f"{place}:{number}:"
             cached = key in self._cache
             try:
-                value = await self._cache.get_or_load(key, partial(self._ask, place, number))
+                value = await self._cache.get_or_load(key, partial(self._load, place, number))
             except BROKEN:
                 await asyncio.sleep(0.05)
                 continue
@@ -91,7 +91,13 @@ class Application:
                         offset=here.offset,
                     )
                 )
-            await asyncio.sleep(self._random.uniform(0, 0.03))
+            await asyncio.sleep(self._random.uniform(0, 0.02))
+
+    async def _load(self, place: str, number: int) -> Value:
+        """What is read, and some work on it, during which it may become stale. Raises what is in `BROKEN`."""
+        value = await self._ask(place, number)
+        await asyncio.sleep(self._random.uniform(0, 0.1))
+        return value
 
     def _key(self) -> int:
         """One of the rows that are written again and again, or one that is new."""
