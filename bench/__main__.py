@@ -12,12 +12,15 @@ from pathlib import Path
 
 import click
 
-from bench import latency, log, resume, views, writers
+from bench import cache, latency, log, resume, views, writers
 from bench.report import Report
 
 ROOT = Path(__file__).resolve().parent.parent
 
 BENCHMARKS: dict[str, Callable[[float], Awaitable[Report]]] = {
+    "cache_access": cache.measure_access,
+    "cache_invalidation": cache.measure_invalidation,
+    "cache_memory": cache.measure_memory,
     "latency": latency.measure,
     "log": log.measure,
     "compact": log.measure_compact,

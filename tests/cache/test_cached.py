@@ -42,12 +42,12 @@ async def test_a_function_is_called_once_for_each_key() -> None:
         return [client_id, page]
 
     results = await asyncio.gather(clients(7), clients(7, 1), clients(client_id=7), clients(7, page=2))
-    assert results == [[7, 1]] * 3 + [[7, 2]]
+    assert list(results) == [[7, 1]] * 3 + [[7, 2]]
     assert calls == 2
     assert list(cache) == ["clients:7:1", "clients:7:2"]
     assert clients.cache is cache
     assert clients.key(7) == clients.key(client_id=7, page=1) == "clients:7:1"
-    assert clients.__name__ == "clients"
+    assert clients.__wrapped__.__name__ == "clients"
     assert clients.__doc__ == "The clients."
     assert list(inspect.signature(clients).parameters) == ["client_id", "page"]
     assert cache.delete_prefix("clients:7") == 2
@@ -97,7 +97,8 @@ def test_what_is_no_async_function_is_refused() -> None:
         return x
 
     decorate: Any = cached("a:{x}", cache=ANY)
-    for function in (plain, classmethod(plain), lambda: 1):
+    others: list[Any] = [plain, staticmethod(plain), lambda: 1]
+    for function in others:
         with pytest.raises(TypeError, match="no async function"):
             decorate(function)
 
