@@ -215,8 +215,8 @@ async def measure_access(scale: float) -> Report:
         rows=tuple(rows),
         note=(
             f"Nanoseconds; medians of {_ROUNDS} rounds of {_BATCH:,} keys drawn at random, in which the two take turns, "
-            "and the median of the rounds' ratios. A dropped key was dropped just before, and is known to the index; a fresh "
-            "one was never there. In a full cache another entry has to go."
+            "and the median of the rounds' ratios. A dropped key was dropped just before, and is known to the index; a "
+            "fresh one was never there. In a full cache another entry has to go."
         ),
     )
 
