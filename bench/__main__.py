@@ -1,4 +1,4 @@
-"""`make bench`: runs the benchmarks and prints their tables; `--write` puts them into docs/benchmarks.md and the README."""
+"""`make bench`: runs the benchmarks and prints their tables; `--write` puts them into the documents."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from pathlib import Path
 
 import click
 
-from bench import latency, log, resume, views, writers
+from bench import cache, latency, log, resume, views, writers
 from bench.report import Report
 
 ROOT = Path(__file__).resolve().parent.parent
 
+#: Where tables may stand.
+PAGES = ("docs/benchmarks.md", "docs/cache.md", "README.md")
+
 BENCHMARKS: dict[str, Callable[[float], Awaitable[Report]]] = {
+    "cache_access": cache.measure_access,
+    "cache_invalidation": cache.measure_invalidation,
+    "cache_memory": cache.measure_memory,
     "latency": latency.measure,
     "log": log.measure,
     "compact": log.measure_compact,
@@ -31,15 +37,15 @@ BENCHMARKS: dict[str, Callable[[float], Awaitable[Report]]] = {
 @click.argument("names", nargs=-1, type=click.Choice(sorted(BENCHMARKS)))
 @click.option("--scale", type=click.FloatRange(0.01, 10), default=1.0, help="How much of each: 0.1 for a quick look.")
 @click.option("--quick", is_flag=True, help="The same as --scale 0.1.")
-@click.option("--write", is_flag=True, help="Put the tables into docs/benchmarks.md and README.md.")
+@click.option("--write", is_flag=True, help="Put the tables into the documents that have a place for them.")
 def main(names: tuple[str, ...], scale: float, quick: bool, write: bool) -> None:
     """Measure NAMES, or everything."""
     for name in names or BENCHMARKS:
         report = asyncio.run(_run(BENCHMARKS[name], 0.1 if quick else scale))
         click.echo(f"\n{report.markdown()}")
         if write:
-            _write(ROOT / "docs" / "benchmarks.md", name, report)
-            _write(ROOT / "README.md", name, report)
+            for page in PAGES:
+                _write(ROOT / page, name, report)
 
 
 async def _run(measure: Callable[[float], Awaitable[Report]], scale: float) -> Report:

@@ -57,7 +57,7 @@ async def test_python_client_of_the_readme_hears_a_change(dsn: str, db: asyncpg.
         CREATE UNIQUE INDEX ON customer_summary (customer_id);
         SELECT afresh.watch('orders');
     """)
-    (program,) = blocks("python")
+    program, _ = blocks("python")
     service_settings = Settings(
         database=DatabaseSettings(dsn=dsn),
         server=ServerSettings(port=0),
@@ -81,3 +81,25 @@ async def test_python_client_of_the_readme_hears_a_change(dsn: str, db: asyncpg.
         finally:
             process.terminate()
             await process.wait()
+
+
+async def test_cache_of_the_readme_serves_what_it_holds(dsn: str, tmp_path: Path) -> None:
+    _, program = blocks("python")
+    async with app.running(Settings(database=DatabaseSettings(dsn=dsn), server=ServerSettings(port=0))) as service:
+        asks = "await SUBSCRIBER.ready(); print(await customer(7), await customer(7), cache.stats().loads)"
+        for written, meant in (
+            ("http://127.0.0.1:8080", service.url),
+            ('on_disconnect="bypass"):', 'on_disconnect="bypass") as SUBSCRIBER:'),
+            ("...  # your query", "return customer_id + 1"),
+            ("...  # your application", asks),
+        ):
+            assert written in program
+            program = program.replace(written, meant)
+        file = tmp_path / "application.py"
+        file.write_text(f"import asyncio\n{program}\nasyncio.run(main())\n")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-W", "error", str(file), stdout=asyncio.subprocess.PIPE
+        )
+        async with asyncio.timeout(PATIENCE):
+            answer, _ = await process.communicate()
+    assert answer == b"8 8 1\n"

@@ -24,15 +24,30 @@ concerns it.
 **Wrong.** (8) Along a client's connections, offsets of invalidations rise strictly within an epoch, across resumptions too:
 nothing is told twice, but after a resync. (9) What a writer was told is committed, is; that is the server's affair, and is
 checked so that its failure is not taken for ours.
+
+**The application's cache** (stale, if it is not as follows). (10) Nothing that it answers is older than what the eye saw
+with the last invalidation that names its key, of those which its Subscriber had heard when it was asked: whatever the cache
+does while nothing is heard, and whatever was being loaded when the invalidation came. (A refresh can show a change that is
+named only by the next one's invalidation.) (11) Where the cache is to be bypassed while nothing is heard, nothing out of it
+is older than what the eye saw with the last one that names its key, of those which others had been told `BOUND` seconds
+before: the time in which a dead connection is noticed, or an instance that hears nothing says so. (12) At the end it has
+heard everything, and what the cache holds is so.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from faults.history import ClientHistory, Content, Heard, History, Value, keys_of, older
+from afresh_notifier.tail import CURRENT_FOR
+from faults.application import HEARTBEAT
+from faults.history import ApplicationHistory, ClientHistory, Content, Heard, History, Served, Value, keys_of, older
 from faults.world import PLACES, VIEWS
+
+#: For so many seconds may a cache that is to be bypassed serve what is not true any more: the longer of the two by which it
+#: learns that it hears nothing (see `afresh_cache.client.Subscriber`), and what these machines may take to do it.
+BOUND = max(1.5 * HEARTBEAT, CURRENT_FOR) + 2.0
 
 #: Complaints of one kind that are written out; a thousand more say no more.
 MOST = 20
@@ -77,16 +92,22 @@ def check(history: History) -> Verdict:
         _in_order(client, verdict)
         _fresh(client, eye, once, verdict)
         _complete(client, history, committed, verdict)
+    if history.application is not None:
+        _served(history.application, history, eye, verdict)
     return verdict
 
 
 def converged(history: History) -> bool:
     """Whether views and copies are what they must be, and everybody is connected; then nothing is waited for any more."""
-    return all(history.final[place] == history.live[place] for place in VIEWS) and all(
-        client.connected
-        and not _untold(client, history)
-        and not any(_differing(client.kept.get(place, {}), history.final[place]) for place in PLACES)
-        for client in history.clients
+    return (
+        all(history.final[place] == history.live[place] for place in VIEWS)
+        and all(
+            client.connected
+            and not _untold(client, history)
+            and not any(_differing(client.kept.get(place, {}), history.final[place]) for place in PLACES)
+            for client in history.clients
+        )
+        and (history.application is None or _caught_up(history.application, history))
     )
 
 
@@ -135,12 +156,9 @@ class _Eye:
 
     def upto(self, epoch: str, offset: int, place: str) -> Content:
         """The newest content that whoever was told ``offset`` can read."""
-        found: Content = {}
-        for at, content in self._seen.get((epoch.rpartition("-")[2], place), ()):
-            if at > offset:
-                break
-            found = content
-        return found
+        seen = self._seen.get((epoch.rpartition("-")[2], place), [])
+        number = bisect_right(seen, offset, key=lambda shown: shown[0])
+        return seen[number - 1][1] if number else {}
 
 
 def _in_order(client: ClientHistory, verdict: Verdict) -> None:
@@ -215,3 +233,60 @@ def _untold(client: ClientHistory, history: History) -> list[int]:
             mine = heard.epoch.rpartition("-")[2]
             return [offset for epoch, offset, _ in history.log if epoch != mine or offset > heard.offset]
     return [offset for _, offset, _ in history.log]
+
+
+class _Named:
+    """Which invalidations of the log name which key."""
+
+    def __init__(self, history: History) -> None:
+        self._offsets: dict[tuple[str, str, int | None], list[int]] = {}
+        for epoch, offset, patterns in history.log:
+            for place in VIEWS:
+                keys = keys_of(patterns, place)
+                for key in (None,) if keys is None else keys:
+                    self._offsets.setdefault((epoch, place, key), []).append(offset)
+
+    def last(self, served: Served, upto: int) -> int:
+        """The last offset up to ``upto`` that names the key, or all keys; 0 where none does."""
+        found = 0
+        for key in (served.key, None):
+            offsets = self._offsets.get((served.epoch.rpartition("-")[2], served.place, key), [])
+            number = bisect_right(offsets, upto)
+            found = max(found, offsets[number - 1] if number else 0)
+        return found
+
+
+def _caught_up(application: ApplicationHistory, history: History) -> bool:
+    return application.hears and application.offset >= max((offset for _, offset, _ in history.log), default=0)
+
+
+def _served(application: ApplicationHistory, history: History, eye: _Eye, verdict: Verdict) -> None:
+    """Rules 10, 11 and 12."""
+    told: dict[str, list[tuple[float, int]]] = {}  # by when somebody had been told which offset
+    for heard in sorted((one for client in history.clients for one in client.heard), key=lambda one: one.at):
+        if heard.kind == "invalidate":
+            known = told.setdefault(heard.epoch, [])
+            known.append((heard.at, max(heard.offset, known[-1][1] if known else 0)))
+    named = _Named(history)
+    for served in application.served:
+        what = f"the application answered {served.value} for {served.place} {served.key} at {served.at:.3f}"
+        last = named.last(served, served.offset)
+        seen = eye.upto(served.epoch, last, served.place).get(served.key)
+        if older(served.value, seen):
+            verdict.stale.append(
+                f"{what}, and had heard of {last}, which names it, and with which {seen} was committed"
+            )
+        known = told.get(served.epoch, [])
+        number = bisect_left(known, (served.at - BOUND,))
+        if served.cached and application.on_disconnect == "bypass" and number:
+            last = named.last(served, known[number - 1][1])
+            seen = eye.upto(served.epoch, last, served.place).get(served.key)
+            if older(served.value, seen):
+                verdict.stale.append(f"{what}, out of its cache, where others had been told of {seen} {BOUND} s before")
+    if not _caught_up(application, history):
+        verdict.silent.append(f"the application has heard of everything up to {application.offset}, and no further")
+    for place, kept in application.kept.items():
+        for key, value in kept.items():
+            final = history.final[place].get(key)
+            if value != final:
+                verdict.stale.append(f"the application's cache holds {value} for {place} {key}, not {final}")

@@ -56,6 +56,31 @@ class ClientHistory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """One answer of the application: ``value`` for ``key`` of ``place``, asked for when everything up to ``offset`` had
+    been heard; ``cached``: it came out of the cache, at once."""
+
+    at: float
+    place: str
+    key: int
+    value: Value
+    cached: bool
+    epoch: str
+    offset: int
+
+
+@dataclass(slots=True)
+class ApplicationHistory:
+    """What the application answered, and what its cache holds at the end, by place and key."""
+
+    on_disconnect: str
+    served: list[Served] = field(default_factory=list)
+    kept: dict[str, Content] = field(default_factory=dict)
+    hears: bool = False
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
     """What a view showed in the transaction that appended ``offset`` to the log of ``epoch``, seen from within."""
 
@@ -74,6 +99,7 @@ class History:
     faults: list[tuple[float, str]] = field(default_factory=list)
     commits: list[Commit] = field(default_factory=list)
     clients: list[ClientHistory] = field(default_factory=list)
+    application: ApplicationHistory | None = None
     shown: list[Shown] = field(default_factory=list)
     #: The invalidation log at the end: epoch, offset, patterns.
     log: list[tuple[str, int, tuple[str, ...]]] = field(default_factory=list)

@@ -29,6 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from afresh_cache import client
 from faults.actors import Client, EventsClient, WebSocketClient, Writer, content
+from faults.application import Application
 from faults.breaking import FAULTS, Fault, NotReached
 from faults.checker import Verdict, check, converged
 from faults.history import History, Shown
@@ -139,9 +140,12 @@ class Round:
             EventsClient("events", world, self._random),
         ]
         history.clients = [one.history for one in clients]
+        application = Application(world, history.commits, self._random)
+        history.application = application.history
         writers = [Writer(number, world, history.commits, self._random) for number in range(1, 4)]
         async with asyncio.TaskGroup() as group:
             hearing = [group.create_task(one.run(), name=one.history.name) for one in clients]
+            hearing.append(group.create_task(application.run(), name="application"))
             await until(lambda: _all_connected(history), "everybody is connected")
             writing = [group.create_task(one.run(), name="writer") for one in writers]
             await asyncio.sleep(self._random.uniform(0.2, 0.8))
@@ -153,7 +157,7 @@ class Round:
             began = loop.time()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(QUIET):
-                    await self._settle(world)
+                    await self._settle(world, application)
             self.outcome.settled = loop.time() - began
             self.outcome.verdict = check(history)
             for task in hearing:
@@ -193,7 +197,7 @@ class Round:
         at = asyncio.get_running_loop().time()
         self.outcome.history.faults.append((at, f"{type(fault).__name__} {what}"))
 
-    async def _settle(self, world: World) -> None:
+    async def _settle(self, world: World, application: Application) -> None:
         """Look until everything is as it must be; then, a moment later, once more, for what comes too much."""
         again = False
         while True:
@@ -201,6 +205,7 @@ class Round:
                 await self._look(world)
             except BROKEN:
                 continue
+            application.look()
             if converged(self.outcome.history):
                 if again:
                     return

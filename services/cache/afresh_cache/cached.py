@@ -71,6 +71,7 @@ class Cached(Generic[P, V]):
                 "below @classmethod and @staticmethod"
             )
         update_wrapper(self, function)
+        self.__wrapped__ = function
         self.cache = cache
         self._function = function
         self._ttl = ttl

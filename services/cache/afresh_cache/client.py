@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -72,7 +73,7 @@ Event = Connected | Disconnected | Invalidate | Resync | Status
 
 
 async def listen(
-    url: str,
+    url: str | Sequence[str],
     *,
     patterns: Iterable[str] | None = None,
     token: str | None = None,
@@ -84,15 +85,16 @@ async def listen(
     The server is pinged every ``heartbeat`` seconds; a connection that has not answered half as long after is given up.
 
     ``token`` is sent along as the subprotocol `bearer.<token>`, for a proxy in front: the service does not ask for it.
-    ``url`` is the service's, `http://host:port` or `wss://host/ws`. Raises `SubscriptionRefused` where the server will not
-    have us, ValueError for a url that is none. Cancelling it, or closing it (`contextlib.aclosing`), closes the connection.
+    ``url`` is the service's, `http://host:port` or `wss://host/ws`; of several, one for each instance, the next is tried
+    when one fails. Raises `SubscriptionRefused` where the server will not have us, ValueError for a url that is none.
+    Cancelling it, or closing it (`contextlib.aclosing`), closes the connection.
     """
-    address = websocket_url(url)
+    addresses = websocket_urls(url)
     wanted = None if patterns is None else tuple(patterns)
     protocols = (PROTOCOL,) if token is None else (PROTOCOL, f"bearer.{token}")
     failures = 0
     async with aiohttp.ClientSession() as session:
-        while True:
+        for address in itertools.cycle(addresses):
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT):
                     socket = await session.ws_connect(
@@ -153,6 +155,14 @@ async def _events(
                 pass
 
 
+def websocket_urls(url: str | Sequence[str]) -> list[str]:
+    """The WebSocket's address at each of these services. Raises ValueError where there is none, or one that is none."""
+    urls = [url] if isinstance(url, str) else list(url)
+    if not urls:
+        raise ValueError("expected the address of the service, such as http://127.0.0.1:8080")
+    return [websocket_url(one) for one in urls]
+
+
 def websocket_url(url: str) -> str:
     """The WebSocket's address at a service that is named by any of its addresses. Raises ValueError."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
@@ -210,7 +220,7 @@ class Subscriber:
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         *,
         cache: Cache | None = None,
         patterns: Iterable[str] | None = None,
@@ -223,7 +233,7 @@ class Subscriber:
     ) -> None:
         if on_disconnect not in get_args(OnDisconnect):
             raise ValueError(f"on_disconnect: expected {', '.join(get_args(OnDisconnect))}, not {on_disconnect!r}")
-        websocket_url(url)
+        websocket_urls(url)
         self._url = url
         self._patterns = None if patterns is None else tuple(patterns)
         self._token = token
