@@ -19,6 +19,7 @@ from conftest import SERVER_OPTIONS, ServerUnderTest
 from notifier import folders
 from notifier.command import afresh
 from notifier.pooler import pooling
+from support.named_queries import query
 
 
 async def examined(dsn: str, **settings: Any) -> list[Finding]:
@@ -631,3 +632,37 @@ async def test_the_command_without_a_database_says_how_to_name_one(tmp_path: Pat
     assert ended.code == 1
     assert "no database is named" in ended.out
     assert "DATABASE_URL" in ended.out
+
+
+# Named queries.
+
+
+async def test_a_named_query_that_cannot_be_run(dsn: str, orders: asyncpg.Connection, tmp_path: Path) -> None:
+    made = query(tmp_path, "late", "SELECT id FROM late WHERE id = $1", "id", cache_key="orders:{id}")
+    finding = await only(dsn, queries=[made])
+    assert (finding.level, finding.about) == ("problem", "query late")
+    assert 'relation "late" does not exist' in finding.what
+    await orders.execute("CREATE TABLE late (id int)")
+    assert await bad(dsn, queries=[made]) == []
+    assert ("query late", "can be run, at GET /api/queries/late") in {
+        (one.about, one.what) for one in await examined(dsn, queries=[made])
+    }
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"cache_key": "nothing"}, "nothing ever makes its answers stale"),
+        ({"cache_key": "order", "ttl": "30s"}, "only its ttl of 30 s ends an answer"),
+        ({}, "nothing ever makes its answers stale: no pattern is a beginning of asked"),
+    ],
+)
+async def test_a_named_query_that_no_pattern_means(
+    dsn: str, orders: asyncpg.Connection, tmp_path: Path, more: dict[str, Any], said: str
+) -> None:
+    finding = await only(dsn, queries=[query(tmp_path, "asked", "SELECT id FROM orders", **more)])
+    assert (finding.level, finding.about) == ("warning", "query asked")
+    assert said in finding.what
+    assert "orders, totals" in finding.to_do
+    well = query(tmp_path, "asked", "SELECT id FROM orders", cache_key="orders:all")
+    assert await bad(dsn, queries=[well]) == []

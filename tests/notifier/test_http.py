@@ -18,7 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from afresh_notifier import app, origins
-from afresh_notifier.errors import ServeError, WrongDatabase
+from afresh_notifier.errors import QueryError, ServeError, WrongDatabase
 from afresh_notifier.observations import (
     Following,
     Listening,
@@ -610,12 +610,15 @@ def test_docs_name_every_route_and_no_other() -> None:
 
 
 def test_docs_name_every_code_and_no_other() -> None:
-    """The codes are where problems are made: each call of `problem` has its status and its code in front."""
+    """The codes are where problems are made: each call of `problem` has its status and its code in front, and so has each
+    error of a named query."""
     made = {
         (status, code)
-        for file in SERVICES.glob("*.py")
+        for file in SERVICES.rglob("*.py")
         for status, code in re.findall(r'problem\(\s*(\d{3}),\s*"(\w+)"', file.read_text(encoding="utf-8"))
     }
+    kinds: list[type[QueryError]] = [QueryError, *QueryError.__subclasses__()]
+    made |= {(str(kind.status), kind.code) for kind in kinds}
     text = (DOCS / "http.md").read_text(encoding="utf-8")
     named = set(re.findall(r"^\| `(\w+)` \| (\d{3}) \|", text, flags=re.MULTILINE))
     assert len(made) >= 8

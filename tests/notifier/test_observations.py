@@ -40,6 +40,10 @@ from afresh_notifier.observations import (
     LogMeasured,
     Observation,
     PayloadRejected,
+    QueryAnswered,
+    QueryBroken,
+    QueryNotAnswered,
+    QueryReady,
     RefreshDone,
     RefreshNotDone,
     RefreshPostponed,
@@ -225,6 +229,11 @@ def test_metrics_count_what_is_observed() -> None:
         ClientResynced(reason="gap", count=5),
         Delivered(clients=7, lagging=2),
         Delivered(clients=1, lagging=1),
+        QueryReady(query="q", after_failure=False),
+        QueryBroken(query="p", problem="p", hint=""),
+        QueryAnswered(query="q", how="miss", seconds=0.5, rows=7),
+        QueryAnswered(query="q", how="hit", seconds=0.25, rows=7),
+        QueryNotAnswered(query="q", code="query_timeout", problem="p"),
     ):
         metrics(observation)
     found = samples(metrics)
@@ -255,6 +264,15 @@ def test_metrics_count_what_is_observed() -> None:
         ("afresh_client_resyncs_total", "gap"): 5,
         ("afresh_deliveries_total",): 8,
         ("afresh_clients_lagging",): 1,
+        ("afresh_current",): 1,
+        ("afresh_query_usable", "q"): 1,
+        ("afresh_query_usable", "p"): 0,
+        ("afresh_query_answers_total", "miss", "q"): 1,
+        ("afresh_query_answers_total", "hit", "q"): 1,
+        ("afresh_query_seconds_count", "q"): 1,
+        ("afresh_query_seconds_sum", "q"): 0.5,
+        ("afresh_query_rows_total", "q"): 7,
+        ("afresh_query_failures_total", "query_timeout", "q"): 1,
     }
     assert {key: value for key, value in found.items() if not key[0].endswith("_bucket")} == wanted
 
@@ -264,6 +282,7 @@ def test_docs_name_every_metric_with_its_type_and_labels_and_no_other() -> None:
     metrics = Metrics()
     for kind in KINDS:
         metrics(sample(kind))
+    metrics(QueryAnswered(query="q", how="miss", seconds=1, rows=1))  # which is counted as others are not
     made = set()
     for family in text_string_to_metric_families(metrics.text().decode()):
         if family.type == "gauge" and family.name.endswith("_created"):

@@ -208,7 +208,7 @@ async def test_queries_with_the_same_cache_key_do_not_share_answers(dsn: str, tm
 
 
 async def test_different_texts_of_one_value_share_an_answer(dsn: str, tmp_path: Path) -> None:
-    listed = ["n", {"name": "at", "default": "2026-01-02T00:00:00Z"}]
+    listed: list[dict[str, Any]] = [{"name": "n"}, {"name": "at", "default": "2026-01-02T00:00:00Z"}]
     made = query(tmp_path, "got", "SELECT $1::int AS n, $2::timestamptz AS at", *listed)
     async with asking(dsn, made) as ask:
         texts = ["n=5", "n=05", "n=%2B5", "n=5&at=2026-01-02T01:00:00%2B01:00"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -9,8 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afresh_notifier.errors import SettingsError
+from afresh_notifier import packs
+from afresh_notifier.errors import PackError, SettingsError
+from afresh_notifier.named_queries import named_query
 from afresh_notifier.settings import Settings, load, load_pack
+from afresh_notifier.settings_queries import OWN_PATHS
+from notifier import folders
+from support.doors import doors
 
 
 @pytest.fixture(autouse=True)
@@ -272,3 +278,98 @@ def test_a_variable_is_not_blamed_for_a_pack(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(SettingsError) as caught:
         load_pack(file)
     assert all(problem.startswith(str(file)) for problem in caught.value.problems)
+
+
+# Named queries.
+
+QUERY = "[[queries]]\nname = 'q'\nfile = 'q.sql'\n"
+OTHER = "[[queries]]\nname = 'other'\nfile = 'other.sql'\n"
+PLACE = "[[queries.parameters]]\nname = 'x'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[[queries]]\nname = 'q'", "afresh.toml: queries[0].file: is missing"),
+        (f"{QUERY}nmae = 'x'", "afresh.toml: queries[0].nmae: unknown key; did you mean 'name'?"),
+        ("[[queries]]\nname = 'Q'\nfile = 'x'", "afresh.toml: queries[0].name: "),
+        (f"{QUERY}path = 'x'", "afresh.toml: queries[0].path: expected a path such as /api/clients"),
+        (f"{QUERY}path = '/a//b'", "afresh.toml: queries[0].path: expected a path such as"),
+        (f"{QUERY}path = '/a/x{{y}}'", "afresh.toml: queries[0].path: expected a path such as"),
+        (f"{QUERY}path = '/a?b'", "afresh.toml: queries[0].path: expected a path such as"),
+        (
+            f"{QUERY}path = '/a/{{x}}'",
+            "afresh.toml: queries[0]: path has a place for x, which is no parameter; known here: none",
+        ),
+        (f"{QUERY}path = '/{{x}}/{{x}}'\n{PLACE}", "afresh.toml: queries[0]: path has two places for one parameter"),
+        (f"{QUERY}cache_key = 'a:{{y}}'\n{PLACE}", "afresh.toml: queries[0]: cache_key has a place for y, which is no"),
+        (f"{QUERY}cache_key = '{{x}}'\n{PLACE}", "afresh.toml: queries[0].cache_key: expected some text before"),
+        (f"{QUERY}{PLACE}{PLACE}", "afresh.toml: queries[0]: the parameter x is there 2 times; each is one section"),
+        (f"{QUERY}{PLACE}nulable = true", "afresh.toml: queries[0].parameters[0].nulable: unknown key; did you mean"),
+        (f"{QUERY}[[queries.parameters]]\nname = '1'", "afresh.toml: queries[0].parameters[0].name: "),
+        (f"{QUERY}method = 'PUT'", "afresh.toml: queries[0].method: "),
+        (f"{QUERY}ttl = 0", "afresh.toml: queries[0].ttl: input should be greater than 0"),
+        (f"{QUERY}max_rows = 0", "afresh.toml: queries[0].max_rows: "),
+        (f"{QUERY}{QUERY}", "afresh.toml: queries: q is named 2 times; rename one"),
+        (f"{QUERY}path = '/views'", "afresh.toml: queries: q: the path /views is the service's own; choose another"),
+        (f"{QUERY}path = '/{{x}}'\n{PLACE}", "afresh.toml: queries: q: the path /{x} is the service's own"),
+        (f"{QUERY}path = '/static/x'", "afresh.toml: queries: q: the path /static/x is the service's own"),
+        (f"{QUERY}path = '/a'\n{OTHER}path = '/a'", "afresh.toml: queries: q and other both answer GET /a; give one"),
+        (
+            f"{QUERY}path = '/a/{{x}}'\n{PLACE}{OTHER}path = '/a/b'",
+            "afresh.toml: queries: q and other both answer GET /a/{x}, which /a/b means too; give one another path",
+        ),
+        (f"{QUERY}path = '/a'\n{OTHER}path = '/a.csv'", "afresh.toml: queries: q and other both answer GET /a, which"),
+        ("[query]\nconcurrency = 0", "afresh.toml: query.concurrency: "),
+        ("[queries]\nname = 'q'", "afresh.toml: queries: expected a list of sections: write [[queries]], with two"),
+        (
+            "[[query]]\ntimeout = 1",
+            "afresh.toml: query: expected one section: write [query], with single brackets, once",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_named_query_is_said(text: str, expected: str) -> None:
+    (problem,) = problems(text)
+    assert problem.startswith(expected)
+
+
+def test_queries_whose_paths_differ_or_whose_methods_do() -> None:
+    paths = ["/a", "/b", "/a/{x}", "/a/{x}/c", "/a.x"]
+    text = "".join(f"[[queries]]\nname = 'q{n}'\nfile = 'q'\npath = '{path}'\n{PLACE}" for n, path in enumerate(paths))
+    text += "[[queries]]\nname = 'posted'\nfile = 'q'\npath = '/a'\nmethod = 'POST'\n"
+    assert [query.url_path for query in loaded(text).queries] == [*paths, "/a"]
+
+
+def test_a_query_s_file_is_beside_the_file_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    file = tmp_path / "below" / "settings.toml"
+    file.write_text(f"{QUERY}{PLACE}", encoding="utf-8")
+    (query,) = load(file).queries
+    assert Path(query.file) == tmp_path / "below" / "q.sql"
+    assert query.url_path == "/api/queries/q"
+    assert query.template.text == "q:{x}"
+
+
+def test_queries_of_packs_and_of_the_settings_are_held_against_one_another(tmp_path: Path) -> None:
+    one = folders.pack(tmp_path, "one", more=f"{QUERY}path = '/a'\n")
+    two = folders.pack(tmp_path, "two", more=f"{OTHER}path = '/a'\n")
+    for home in (one, two):
+        for name in ("q", "other"):
+            (Path(home) / f"{name}.sql").write_text("SELECT 1 AS x;\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match="q and other both answer GET /a"):
+        named_query.collect(Settings(), packs.find_all([one, two]))
+    with pytest.raises(PackError, match="two queries are called 'q': in pack one and in the settings"):
+        named_query.collect(loaded(QUERY), packs.find_all([one]))
+    with pytest.raises(SettingsError, match=r"query q: .*q\.sql cannot be read: No such file"):
+        named_query.collect(loaded(QUERY), [])
+    (query,) = named_query.collect(Settings(query={"timeout": "7s"}), packs.find_all([one]))
+    assert (query.sql, query.source, query.timeout, query.max_rows) == ("SELECT 1 AS x", "one", 7.0, 10_000)
+
+
+def test_the_paths_that_are_our_own_are_those_that_there_are() -> None:
+    async def routes() -> set[str]:
+        async with doors() as open_doors:
+            resources = open_doors.api.application().router.resources()
+            return {resource.canonical for resource in resources}
+
+    assert asyncio.run(routes()) == set(OWN_PATHS)

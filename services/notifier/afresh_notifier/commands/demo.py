@@ -84,7 +84,7 @@ async def _demo(
                 _tell(await follow_one_change(settings.database, pack, service, stopwatch))
             return
         await quiet(service)
-        _invite(service.url, settings)
+        _invite(service.url, settings, chosen)
         async with asyncio.TaskGroup() as group:
             changes = group.create_task(traffic(settings.database, chosen, rate), name="traffic")
             await stop.wait()
@@ -97,10 +97,12 @@ def _progress() -> Progress:
     )
 
 
-def _invite(url: str, settings: Settings) -> None:
+def _invite(url: str, settings: Settings, chosen: Sequence[InstalledPack]) -> None:
     out = console()
+    asked = [query.url_path for pack in chosen for query in pack.settings.queries if query.method == "GET"]
     lines = {
         "The dashboard:": url,
+        **({"Ask for it as JSON, or as .csv:": f"curl {url}{asked[0]}"} if asked else {}),
         "Hear it in another terminal:": f"{sys.argv[0]} tail --url {url}",
         "Change something yourself:": f"psql '{settings.database.dsn}'",
     }

@@ -30,9 +30,7 @@ async def examine(settings: Settings, reached: DatabaseSettings, packs: Sequence
     """All there is to find, problems first. A database that cannot be looked at is a finding too. Cancelling it is safe."""
     try:
         async with database.connection(reached, name="afresh doctor") as connection:
-            findings = await _examine(connection, settings, packs)
-            if settings.queries or any(pack.settings.queries for pack in packs):
-                findings += await queries.examine(reached, settings, packs)
+            findings = await _examine(connection, reached, settings, packs)
             return sorted(findings, key=lambda finding: _ORDER.index(finding.level))
     except (DatabaseError, MigrationError) as error:
         return [problem("connection", error.problem, error.hint)]
@@ -44,7 +42,9 @@ async def examine(settings: Settings, reached: DatabaseSettings, packs: Sequence
         return [problem("connection", f"it was lost while we looked: {error}", "try again")]
 
 
-async def _examine(connection: asyncpg.Connection, settings: Settings, packs: Sequence[InstalledPack]) -> list[Finding]:
+async def _examine(
+    connection: asyncpg.Connection, reached: DatabaseSettings, settings: Settings, packs: Sequence[InstalledPack]
+) -> list[Finding]:
     pooled = await server.check_session(connection)
     if pooled:
         return pooled  # nothing that is asked through it could be relied on
@@ -68,5 +68,7 @@ async def _examine(connection: asyncpg.Connection, settings: Settings, packs: Se
         findings += await tables.check_keys(connection, settings, packs, reading.plan)
         findings += await views.examine(connection, reading.plan)
         findings += await views.check_cron(connection, reading.plan)
-        findings += queries.check_patterns(named_query.collect(settings, packs), reading.plan)
+        named = named_query.collect(settings, packs)
+        findings += await queries.examine(reached, settings.query, named)
+        findings += queries.check_patterns(named, reading.plan)
     return findings

@@ -9,24 +9,20 @@ from collections.abc import Sequence
 
 from afresh_notifier.doctor.finding import Finding, ok, problem, warning
 from afresh_notifier.errors import QueryError
-from afresh_notifier.named_queries import named_query
 from afresh_notifier.named_queries.execution import Execution
 from afresh_notifier.named_queries.named_query import NamedQuery
-from afresh_notifier.packs import InstalledPack
 from afresh_notifier.refresher import Plan
-from afresh_notifier.settings import DatabaseSettings, Settings
+from afresh_notifier.settings import DatabaseSettings
+from afresh_notifier.settings_queries import QueryDefaults
 
 
 async def examine(
-    database_settings: DatabaseSettings, settings: Settings, packs: Sequence[InstalledPack]
+    database_settings: DatabaseSettings, settings: QueryDefaults, queries: Sequence[NamedQuery]
 ) -> list[Finding]:
-    """Whether each query can be run, asked on such a connection as it is run on; nothing is run.
-
-    Raises `SettingsError` where a file cannot be read.
-    """
+    """Whether each query can be run, asked on such a connection as it is run on; nothing is run."""
     findings = []
-    async with Execution.opened(database_settings, settings.query) as execution:
-        for query in named_query.collect(settings, packs):
+    async with Execution.opened(database_settings, settings) as execution:
+        for query in queries:
             about = f"query {query.name}"
             try:
                 await execution.prepare(query)

@@ -38,7 +38,7 @@ _REAL = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,6})?"
 _DAY, _TIME = r"\d{4}-\d\d-\d\d", r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Kind:
     """How values of one type are read.
 
