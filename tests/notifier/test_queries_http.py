@@ -15,8 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from afresh_notifier.named_queries import execution, http
+from afresh_notifier.named_queries import execution, http, named_query
+from afresh_notifier.named_queries.execution import NamesChanged
 from afresh_notifier.observations import QueryAnswered, QueryBroken, QueryNotAnswered, QueryReady
+from afresh_notifier.settings import Settings
 from conftest import PATIENCE, eventually
 from support.named_queries import asking, query
 from support.scenario import connected, gates
@@ -438,11 +440,18 @@ async def test_tables_that_change_their_form_meanwhile(people: asyncpg.Connectio
 
 
 async def test_looking_at_a_query_leaves_no_lock_behind(people: asyncpg.Connection, dsn: str, tmp_path: Path) -> None:
-    made = [query(tmp_path, "people", "SELECT * FROM people"), query(tmp_path, "broken", "SELECT id, id FROM people")]
-    async with asking(dsn, *made) as ask:
-        await ask.usable("people")
-        assert (await ask("broken")).code == "query_unusable"
-        await people.execute("SET lock_timeout = '2s'; ALTER TABLE people ADD COLUMN x int")
+    section = query(tmp_path, "people", "SELECT * FROM people WHERE id = $1", "id")
+    made = Settings.model_validate({"database": {"dsn": dsn}, "query": {"concurrency": 1}, "queries": [section]})
+    (named,) = named_query.collect(made, [])
+    async with execution.Execution.opened(made.database, made.query) as running:
+        for _ in range(3):
+            prepared = await running.prepare(named)
+            await people.execute("SET lock_timeout = '5s'; ALTER TABLE people ALTER COLUMN city SET STATISTICS 10")
+            assert (await running.rows(named, prepared, (1,))).count == 1
+            assert [len(rows) async for rows in running.batches(named, prepared, (1,))] == [1]
+        with pytest.raises(NamesChanged):  # asyncpg's own: the value is none of its type
+            await running.rows(named, prepared, ("x",))
+        await people.execute("ALTER TABLE people ALTER COLUMN city SET STATISTICS 11")
 
 
 async def test_the_documents_for_machines_have_the_queries(
