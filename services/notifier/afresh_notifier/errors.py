@@ -14,6 +14,13 @@
     │   └── RefreshFailed        PostgreSQL or the network refused: worth another try
     ├── BadPayload               a notification on our channel that is none of ours
     ├── BadRequest               what a client asked for over HTTP makes no sense
+    ├── QueryError               a named query gives no answer
+    │   ├── BadParameter         what a client sent for a parameter cannot be taken
+    │   ├── QueryRefused         PostgreSQL, or the query itself, refuses these values
+    │   ├── QueryTimedOut        it took longer than it may
+    │   ├── QueryBusy            no connection was free in time
+    │   ├── QueryUnusable        it cannot work until a person changes something
+    │   └── QueryFailed          PostgreSQL or the network refused: worth another try
     ├── EmbeddedServerError      the demo's own PostgreSQL did not start
     ├── StoryUntold              something that must follow the demo's one change did not
     └── ServeError               the service cannot take its place (a port in use, …)
@@ -103,6 +110,59 @@ class BadPayload(AfreshError):
 
 class BadRequest(AfreshError):
     """What a client asked for over HTTP makes no sense as it stands."""
+
+
+class QueryError(AfreshError):
+    """The named query ``name`` gives no answer; ``code`` is what clients may rely on, ``status`` HTTP's word for it."""
+
+    code = "query_failed"
+    status = 503
+
+    def __init__(self, name: str, problem: str, *, hint: str = "") -> None:
+        super().__init__(problem, hint=hint)
+        self.name = name
+
+
+class BadParameter(QueryError):
+    """What a client sent for ``parameter`` of a query cannot be taken; the message says what was expected."""
+
+    code = "bad_parameter"
+    status = 400
+
+    def __init__(self, name: str, parameter: str, problem: str) -> None:
+        super().__init__(name, f"{parameter}: {problem}")
+        self.parameter = parameter
+
+
+class QueryRefused(QueryError):
+    """PostgreSQL refuses these values (a division by zero, a date that is none), or the query does, by a RAISE of its
+    own."""
+
+    code = "query_refused"
+    status = 422
+
+
+class QueryTimedOut(QueryError):
+    """The query took longer than it may, and was stopped."""
+
+    code = "query_timeout"
+    status = 504
+
+
+class QueryBusy(QueryError):
+    """All connections for queries were in use for as long as a query may take."""
+
+    code = "query_busy"
+
+
+class QueryUnusable(QueryError):
+    """The query cannot work until a person changes something: it, its settings, or the database; ``hint`` says what."""
+
+    code = "query_unusable"
+
+
+class QueryFailed(QueryError):
+    """PostgreSQL or the network refused this time."""
 
 
 class StoryUntold(AfreshError):
