@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
-from afresh_cache.messages import Error, Result, ServerMessage
+from afresh_cache.messages import Error, Position, Result, ServerMessage
 from afresh_notifier import live as live_module
 from afresh_notifier.errors import QueryFailed, QueryRefused
 from afresh_notifier.live import Live
@@ -36,13 +36,13 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    rows: bytes
-    offset: int
+    body: bytes
+    position: Position
     truncated: bool = False
 
     @property
     def etag(self) -> str:
-        return self.rows.decode()
+        return self.body.decode()
 
 
 class World:
@@ -62,7 +62,8 @@ class World:
 
     async def ask(self, question: Question) -> Answer:
         self.asked[question.key] += 1
-        answer = Answer(orjson.dumps([{"n": self.truth.get(question.key, 0)}]), self.offset)
+        body = orjson.dumps([{"n": self.truth.get(question.key, 0)}])
+        answer = Answer(body, Position(epoch="e", offset=self.offset))
         await self.going_on.wait()
         if self.fails is not None:
             raise self.fails

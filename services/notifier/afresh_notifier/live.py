@@ -48,14 +48,14 @@ class Question(Protocol):
 
 
 class Answer(Protocol):
-    """The rows, as JSON; what tells them from others; and up to which offset of the log everything is in them."""
+    """The rows, as a JSON array; what tells them from others; and up to where in the log everything is in them."""
 
     @property
-    def rows(self) -> bytes: ...
+    def body(self) -> bytes: ...
     @property
     def etag(self) -> str: ...
     @property
-    def offset(self) -> int: ...
+    def position(self) -> Position: ...
     @property
     def truncated(self) -> bool: ...
 
@@ -237,8 +237,8 @@ class Live:
             self._owed.add(asker)
             return
         if id not in frames:
-            rows = cast("list[Any]", orjson.Fragment(answer.rows))
-            message: ServerMessage = Result(id=id, offset=answer.offset, rows=rows, truncated=answer.truncated)
+            rows = cast("list[Any]", orjson.Fragment(answer.body))
+            message: ServerMessage = Result(id=id, offset=answer.position.offset, rows=rows, truncated=answer.truncated)
             frames[id] = subscriber.frame(message, _NOWHERE)
         subscriber.transport.write(frames[id])
         watched.askers[asker] = answer.etag
