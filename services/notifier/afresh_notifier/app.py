@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ from afresh_notifier import database, packs
 from afresh_notifier.board import Board
 from afresh_notifier.changes import Gap, Heard, LeaseFree, LogGrown
 from afresh_notifier.consumer import Consumer
-from afresh_notifier.doctor import views
+from afresh_notifier.doctor import queries, views
 from afresh_notifier.errors import ServeError
 from afresh_notifier.http import Api
 from afresh_notifier.hub import Hub
@@ -34,7 +34,19 @@ from afresh_notifier.lease import Lease
 from afresh_notifier.listener import Inbox, Listener
 from afresh_notifier.logs import Log
 from afresh_notifier.metrics import Metrics
-from afresh_notifier.observations import LogMeasured, Observe, Serving, Stopping, Warned, fan_out
+from afresh_notifier.named_queries import named_query
+from afresh_notifier.named_queries.execution import Execution
+from afresh_notifier.named_queries.http import Endpoints
+from afresh_notifier.named_queries.library import Library
+from afresh_notifier.named_queries.named_query import NamedQuery
+from afresh_notifier.observations import (
+    LogMeasured,
+    Observe,
+    Serving,
+    Stopping,
+    Warned,
+    fan_out,
+)
 from afresh_notifier.refresher import Refresher
 from afresh_notifier.replay import Replay
 from afresh_notifier.resources import query
@@ -94,6 +106,7 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
     Raises `AfreshError` where it cannot start. A stage that dies cancels the block and raises what it died of.
     """
     installed = packs.find_all(settings.packs)
+    named = named_query.collect(settings, installed)
     async with database.connection(settings.database) as connection:
         database.require_serving(await database.facts(connection))
     board, metrics = Board(), Metrics()
@@ -107,13 +120,20 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
         position_interval=settings.server.position_interval,
     )
     inbox = Inbox()
-    async with database.pool(settings.database, size=2 * settings.refresh.concurrency + OTHERS) as pool:
+    async with (
+        database.pool(settings.database, size=2 * settings.refresh.concurrency + OTHERS) as pool,
+        Execution.opened(settings.database, settings.query) as execution,
+    ):
         tail = Tail(pool, hub, observe, most=settings.log.max_entries)
+        library = Library(named, execution, hub, observe, cache_bytes=settings.query.cache_bytes)
+        hub.watch(library.invalidate)
+        tail.watch(library.follow)
         async with database.explained(settings.database):
             await tail.load()
         lease = Lease(settings.database, settings.lease, _name(), inbox.nudge, observe)
         refresher = Refresher(pool, tail.wake, observe, concurrency=settings.refresh.concurrency)
-        consumer = Consumer(settings, installed, pool, inbox, refresher, lease, tail.wake, observe)
+        told = fan_out(observe, library.notice)
+        consumer = Consumer(settings, installed, pool, inbox, refresher, lease, tail.wake, told)
 
         def hear(item: Heard) -> None:
             match item:
@@ -127,7 +147,8 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
                         tail.wake()
 
         listener = Listener(settings.database, hear, observe)
-        api = Api(settings.server, hub, tail, refresher, board, metrics, observe)
+        endpoints = Endpoints(library, hub, tail)
+        api = Api(settings.server, hub, tail, refresher, board, metrics, observe, endpoints)
         async with _http(settings, api) as url, asyncio.TaskGroup() as group:
             listening = group.create_task(listener.run(), name="listener")
             holding = group.create_task(lease.run(), name="lease")
@@ -135,7 +156,8 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
             refreshing = group.create_task(refresher.run(), name="refresher")
             following = group.create_task(tail.run(), name="tail")
             telling = group.create_task(hub.run(), name="hub")
-            inspecting = group.create_task(_inspect(settings, board, refresher, observe), name="inspection")
+            answering = group.create_task(library.run(), name="named queries")
+            inspecting = group.create_task(_inspect(settings, named, board, refresher, observe), name="inspection")
             measuring = group.create_task(_measure(pool, observe), name="measurement")
             observe(Serving(url=url))
             yield Service(url=url, refresher=refresher, hub=hub, board=board)
@@ -152,7 +174,7 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
                     await lease.resign()
                     await tail.reach(math.inf)
                     await hub.drain()
-            for task in (holding, consuming, refreshing, following, telling, inspecting, measuring):
+            for task in (holding, consuming, refreshing, following, telling, answering, inspecting, measuring):
                 task.cancel()
             await api.goodbye(GOODBYE)
 
@@ -173,8 +195,11 @@ async def _measure(pool: asyncpg.Pool, observe: Observe) -> None:
         await asyncio.sleep(MEASURE_PACE)
 
 
-async def _inspect(settings: Settings, board: Board, refresher: Refresher, observe: Observe) -> None:
-    """Say once, when the views are known, what will surprise with them; it delays nothing, and its failure stops nothing.
+async def _inspect(
+    settings: Settings, named: Sequence[NamedQuery], board: Board, refresher: Refresher, observe: Observe
+) -> None:
+    """Say once, when the views are known, what will surprise with them, and with the queries; it delays nothing, and its
+    failure stops nothing.
 
     Problems are left out: a view that has one was not refreshed, so that it is still marked, and the leader, which tries
     it, says so.
@@ -182,7 +207,8 @@ async def _inspect(settings: Settings, board: Board, refresher: Refresher, obser
     await board.planned.wait()
     with contextlib.suppress(*database.TRANSIENT):
         async with database.connection(settings.database, name="afresh inspection") as connection:
-            for finding in await views.examine(connection, refresher.plan):
+            found = await views.examine(connection, refresher.plan)
+            for finding in found + queries.check_patterns(named, refresher.plan):
                 if finding.level == "warning":
                     observe(Warned(about=finding.about, what=finding.what, to_do=finding.to_do))
 

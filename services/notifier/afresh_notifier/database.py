@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
@@ -110,8 +111,18 @@ async def scripting(settings: DatabaseSettings, *, name: str) -> AsyncIterator[a
 
 
 @asynccontextmanager
-async def pool(settings: DatabaseSettings, *, size: int) -> AsyncIterator[asyncpg.Pool]:
+async def pool(
+    settings: DatabaseSettings,
+    *,
+    size: int,
+    name: str = "afresh",
+    session: Mapping[str, str] | None = None,
+    connection_class: type[asyncpg.Connection] = asyncpg.Connection,
+    init: Callable[..., Coroutine[Any, Any, None]] | None = None,
+) -> AsyncIterator[asyncpg.Pool]:
     """A pool of at most ``size`` connections, opened as they are needed; dead ones are replaced.
+
+    ``session`` are settings of their sessions that are otherwise than ours are; ``init`` is awaited for each new one.
 
     A connection is given back as it is: whatever we set, we set for a transaction, and a reset would cost every use
     another round trip, and hang where the server does.
@@ -125,7 +136,9 @@ async def pool(settings: DatabaseSettings, *, size: int) -> AsyncIterator[asyncp
             max_size=size,
             timeout=settings.connect_timeout,
             reset=_nothing,
-            server_settings={**_SESSION, "application_name": "afresh"},
+            init=init,
+            connection_class=connection_class,
+            server_settings={**_SESSION, **(session or {}), "application_name": name},
         )
         await made
     try:
@@ -144,11 +157,18 @@ async def lent(pool: asyncpg.Pool, seconds: float) -> AsyncIterator[Connection]:
     which a frozen one never gives. Raises TimeoutError where none is to be had within ``seconds``.
     """
     connection = await pool.acquire(timeout=seconds)
+    async with kept(pool, connection, seconds):
+        yield connection
+
+
+@asynccontextmanager
+async def kept(pool: asyncpg.Pool, connection: asyncpg.pool.PoolConnectionProxy, seconds: float) -> AsyncIterator[None]:
+    """``connection``, which was lent by the pool, goes back to it with the block, or is cut as `lent` says."""
     watch = asyncio.get_running_loop().call_later(seconds, cut, connection)
     try:
-        yield connection
+        yield
     except BaseException as error:
-        if not isinstance(error, asyncpg.PostgresError):
+        if not isinstance(error, asyncpg.PostgresError | AfreshError):
             cut(connection)
         raise
     finally:

@@ -20,6 +20,7 @@ from afresh_notifier.clock import rfc3339
 from afresh_notifier.errors import BadRequest, RefreshError
 from afresh_notifier.hub import Hub
 from afresh_notifier.metrics import Metrics
+from afresh_notifier.named_queries.http import Endpoints
 from afresh_notifier.observations import ClientJoined, ClientLeft, Observe
 from afresh_notifier.openapi import document, query_parameters
 from afresh_notifier.origins import Origins
@@ -46,6 +47,7 @@ class Api:
         board: Board,
         metrics: Metrics,
         observe: Observe,
+        queries: Endpoints | None = None,
     ) -> None:
         self._settings = settings
         self._hub = hub
@@ -54,6 +56,7 @@ class Api:
         self._board = board
         self._metrics = metrics
         self._observe = observe
+        self._queries = queries
         self._origins = Origins(settings, observe)
         self._sockets: set[web.WebSocketResponse] = set()
         #: Streams that are open or being opened.
@@ -73,12 +76,15 @@ class Api:
                 web.get("/views", self.views),
                 web.post("/views/{name}/refresh", self.refresh_view),
                 web.post("/api/refresh-views", self.refresh_views),
+                web.get("/api/queries", self.queries),
                 web.get("/openapi.json", self.openapi),
                 web.get("/ws", self.websocket, allow_head=False),
                 web.get("/events", self.events, allow_head=False),
                 web.static("/static", web_folder()),
             ]
         )
+        if self._queries is not None:
+            application.add_routes(self._queries.routes())
         return application
 
     async def dashboard(self, request: web.Request) -> web.StreamResponse:
@@ -125,6 +131,7 @@ class Api:
                 "ignored": [
                     {"name": one.name, "problem": one.problem, "hint": one.hint} for one in self._board.ignored
                 ],
+                "queries": [] if self._queries is None else self._queries.unusable(),
             }
         )
 
@@ -165,7 +172,16 @@ class Api:
     async def openapi(self, request: web.Request) -> web.StreamResponse:
         """What is written here, for machines."""
         del request
-        return _json(document())
+        whole = document()
+        if self._queries is not None:
+            for path, item in self._queries.paths().items():
+                whole["paths"].setdefault(path, {}).update(item)
+        return _json(whole)
+
+    async def queries(self, request: web.Request) -> web.StreamResponse:
+        """The named queries, and whether each can be run."""
+        del request
+        return _json({"queries": [] if self._queries is None else self._queries.listed()})
 
     async def websocket(self, request: web.Request) -> web.StreamResponse:
         """`afresh.v1`."""

@@ -12,6 +12,9 @@ merged invalidation, bounded, past which it is one resync (`subscriber`); the by
 A resync has its place in the log like an invalidation: who stands before it, connected or not, and whom it concerns, cannot
 be told what he missed and is told to drop everything. Where the log is another one than before, everybody is.
 
+Who keeps something that invalidations make stale, in this process, is told first (`watch`): before a subscriber can hear
+of an offset, every watcher has dropped what it means.
+
 Concurrency. `publish`, `begin`, `join` and `leave` are synchronous. `run` is one task: it takes the batch that has
 gathered and advances `head` in one step, then writes, yielding every hundred subscribers. Who joins during that gets
 the log up to `head` from his `join`, and what is published later from the next batch; nothing is told twice or missed.
@@ -22,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from afresh_cache.messages import Position, PositionUpdate, ResyncReason, ServerMessage, Status
@@ -36,6 +40,9 @@ BURST = 100
 
 #: How often a subscriber who did not read is looked at again, in seconds.
 LAG_PACE = 0.1
+
+#: Acts on an invalidation before anybody else hears of it; None: everything may be stale.
+Watcher = Callable[[Invalidation | None], None]
 
 
 @dataclass(slots=True)
@@ -74,6 +81,7 @@ class Hub:
         #: How often the log has become another one: a flush that is under way ends then.
         self._beginnings = 0
         self._subscribers: set[Subscriber] = set()
+        self._watchers: list[Watcher] = []
         self._filled = asyncio.Event()
 
     @property
@@ -96,9 +104,17 @@ class Hub:
         """How many are connected."""
         return len(self._subscribers)
 
+    def watch(self, watcher: Watcher) -> None:
+        """From now on ``watcher`` is called with each invalidation, before anybody else hears of it, and with None where
+        the log becomes another one. It returns at once, and never raises."""
+        self._watchers.append(watcher)
+
     def publish(self, invalidation: Invalidation, now: float) -> None:
-        """Remember ``invalidation``, which was logged at ``now``; who must hear it does at the next flush."""
+        """Remember ``invalidation``, which was logged at ``now``; watchers act on it at once, and who else must hear it
+        does at the next flush."""
         self._replay.add(invalidation, now)
+        for watcher in self._watchers:
+            watcher(invalidation)
         self._observe(
             Invalidated(
                 offset=invalidation.offset,
@@ -124,6 +140,8 @@ class Hub:
         """
         reason: ResyncReason = "restart" if epoch != self._replay.epoch else "expired"
         self._replay.begin(epoch, offset)
+        for watcher in self._watchers:
+            watcher(None)
         self._head = offset
         self._beginnings += 1
         flush = self._begin_flush()

@@ -34,6 +34,10 @@ from afresh_notifier.observations import (
     LogMeasured,
     Observation,
     PayloadRejected,
+    QueryAnswered,
+    QueryBroken,
+    QueryNotAnswered,
+    QueryReady,
     RefreshDone,
     RefreshNotDone,
     RefreshPostponed,
@@ -76,6 +80,10 @@ EVENTS: dict[type[Observation], tuple[int, str]] = {
     Refused: (logging.WARNING, "refused: server.origins does not name it"),
     ClientResynced: (logging.INFO, "clients resynced"),
     Delivered: (logging.DEBUG, "delivered"),
+    QueryReady: (logging.DEBUG, "query can be run"),
+    QueryBroken: (logging.WARNING, "query cannot be run"),
+    QueryAnswered: (logging.DEBUG, "query answered"),
+    QueryNotAnswered: (logging.DEBUG, "query not answered"),
     Warned: (logging.WARNING, "look at this"),
     Serving: (logging.INFO, "serving"),
     Stopping: (logging.INFO, "stopping"),
@@ -123,6 +131,8 @@ class Log:
         """Write one event, or none."""
         kind, more = type(observation), {}
         level, event = EVENTS[kind]
+        if isinstance(observation, QueryAnswered) and not self._logger.is_enabled_for(level):
+            return  # of these there may be thousands a second
         of = getattr(observation, "view", "")
         if kind in _ENDS.values():
             self._in_a_row[kind, of] += 1

@@ -24,6 +24,10 @@ from afresh_notifier.observations import (
     LogMeasured,
     Observation,
     PayloadRejected,
+    QueryAnswered,
+    QueryBroken,
+    QueryNotAnswered,
+    QueryReady,
     RefreshDone,
     RefreshNotDone,
     RefreshPostponed,
@@ -74,11 +78,28 @@ class Metrics:
         self._clients = Gauge("afresh_clients", "Clients connected", ["kind"], registry=r)
         self._resyncs = Counter("afresh_client_resyncs", "Clients told to drop everything", ["reason"], registry=r)
         self._delivered = Counter("afresh_deliveries", "Messages written to clients", registry=r)
+        self._answers = Counter("afresh_query_answers", "Answers of named queries", ["query", "how"], registry=r)
+        self._query_seconds = Histogram(
+            "afresh_query_seconds", "How long answers that ran a query took", ["query"], buckets=_SECONDS, registry=r
+        )
+        self._query_rows = Counter("afresh_query_rows", "Rows in answers that ran a query", ["query"], registry=r)
+        self._query_failures = Counter(
+            "afresh_query_failures",
+            "Named queries that gave an error in place of an answer",
+            ["query", "code"],
+            registry=r,
+        )
+        self._usable = Gauge("afresh_query_usable", "1 while the query can be run", ["query"], registry=r)
         self._lagging = Gauge("afresh_clients_lagging", "Clients that did not read at the last flush", registry=r)
 
     def __call__(self, observation: Observation) -> None:
         """Count."""
         match observation:
+            case QueryAnswered(query=query, how=how, seconds=seconds, rows=rows):  # first, as there are most of these
+                self._answers.labels(query, how).inc()
+                if how in ("miss", "csv"):
+                    self._query_seconds.labels(query).observe(seconds)
+                    self._query_rows.labels(query).inc(rows)
             case Listening():
                 self._listening.set(1)
             case ListeningLost():
@@ -129,6 +150,12 @@ class Metrics:
             case Delivered(clients=clients, lagging=lagging):
                 self._delivered.inc(clients)
                 self._lagging.set(lagging)
+            case QueryReady(query=query):
+                self._usable.labels(query).set(1)
+            case QueryBroken(query=query):
+                self._usable.labels(query).set(0)
+            case QueryNotAnswered(query=query, code=code):
+                self._query_failures.labels(query, code).inc()
             case _:
                 pass
 

@@ -239,6 +239,42 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueryReady:
+    """A named query can be run; ``after_failure``: it could not before."""
+
+    query: str
+    after_failure: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryBroken:
+    """A named query cannot be run until somebody changes something; it is looked at again."""
+
+    query: str
+    problem: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryAnswered:
+    """A named query was answered ``how``: "hit", "miss", "stale", or "csv", which is never kept."""
+
+    query: str
+    how: str
+    seconds: float
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryNotAnswered:
+    """Somebody got the error ``code`` in place of an answer."""
+
+    query: str
+    code: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Warned:
     """A look at the views at the start found something that will bite; ``to_do`` is the way out."""
 
@@ -290,6 +326,10 @@ Observation = (
     | Refused
     | ClientResynced
     | Delivered
+    | QueryReady
+    | QueryBroken
+    | QueryAnswered
+    | QueryNotAnswered
     | Warned
     | Serving
     | Stopping

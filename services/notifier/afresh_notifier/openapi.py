@@ -65,6 +65,7 @@ def document() -> dict[str, Any]:
                                 "properties": {
                                     "views": {"type": "array", "items": view},
                                     "reasons": {"type": "array", "items": {"type": "string"}},
+                                    "queries": {"type": "array", "items": {"type": "object"}},
                                 },
                             },
                         ),
@@ -96,6 +97,23 @@ def document() -> dict[str, Any]:
                 "post": {
                     "summary": "Refresh all views now, for an outside scheduler; answers when all are done",
                     "responses": {"200": _answer("All are refreshed"), "400": _PROBLEM, "503": _PROBLEM},
+                }
+            },
+            "/api/queries": {
+                "get": {
+                    "summary": "The named queries, and whether each can be run",
+                    "responses": {
+                        "200": _answer(
+                            "The queries",
+                            {
+                                "type": "object",
+                                "properties": {
+                                    "queries": {"type": "array", "items": {"$ref": "#/components/schemas/Query"}}
+                                },
+                            },
+                        ),
+                        "400": _PROBLEM,
+                    },
                 }
             },
             "/openapi.json": {
@@ -150,6 +168,27 @@ def document() -> dict[str, Any]:
                         "status": {"type": "integer"},
                         "code": {"type": "string"},
                         "detail": {"type": "string"},
+                    },
+                },
+                "Query": {
+                    "type": "object",
+                    "required": ["name", "path", "method", "usable"],
+                    "properties": {
+                        "name": {"type": "string"},
+                        "path": {"type": "string"},
+                        "method": {"enum": ["GET", "POST"]},
+                        "description": {"type": "string"},
+                        "pack": {"type": ["string", "null"]},
+                        "parameters": {"type": "array", "items": {"type": "object"}},
+                        "columns": {"type": ["array", "null"], "items": {"type": "string"}},
+                        "cache_key": {"type": "string"},
+                        "ttl_s": {"type": ["number", "null"]},
+                        "stale_ttl_s": {"type": "number"},
+                        "timeout_s": {"type": "number"},
+                        "max_rows": {"type": "integer"},
+                        "usable": {"type": "boolean"},
+                        "problem": {"type": ["string", "null"]},
+                        "hint": {"type": ["string", "null"]},
                     },
                 },
                 "View": {

@@ -74,8 +74,14 @@ class Origins:
         if origin is not None and self._admits(origin):
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Allow-Methods"] = "GET, POST"
-            response.headers["Access-Control-Allow-Headers"] = "Last-Event-ID, Content-Type"
-            response.headers["Vary"] = "Origin"
+            response.headers["Access-Control-Allow-Headers"] = (
+                "Last-Event-ID, Content-Type, If-None-Match, Afresh-Position"
+            )
+            response.headers["Access-Control-Expose-Headers"] = (
+                "ETag, X-Cache, Afresh-Position, Afresh-Max-Rows, Content-Disposition"
+            )
+            others = response.headers.get("Vary")
+            response.headers["Vary"] = f"{others}, Origin" if others else "Origin"
 
     def _answers_to(self, host: str) -> bool:
         if self._hosts is None:

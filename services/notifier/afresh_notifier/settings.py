@@ -13,22 +13,27 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from afresh_notifier.errors import SettingsError
 from afresh_notifier.settings_errors import NAMED_TWICE, complaints, unknown_variables
-from afresh_notifier.settings_values import Duration, Names, Origin, Pattern, Period, RelationName, folded_name, names
+from afresh_notifier.settings_queries import Queries, QueryDefaults, anchored
+from afresh_notifier.settings_values import (
+    Duration,
+    Names,
+    Origin,
+    Pattern,
+    Period,
+    RelationName,
+    Section,
+    folded_name,
+    names,
+)
 
 #: Where settings are looked for when nothing is said.
 DEFAULT_FILE = Path("afresh.toml")
-
-
-class Section(BaseModel):
-    """A part of the settings: frozen, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class DatabaseSettings(Section):
@@ -174,6 +179,7 @@ class Pack(Section):
     pack: PackHeader
     tables: Tables = ()
     views: Views = ()
+    queries: Queries = ()
 
 
 class Settings(BaseSettings):
@@ -196,8 +202,10 @@ class Settings(BaseSettings):
     capture: CaptureSettings = CaptureSettings()
     lease: LeaseSettings = LeaseSettings()
     log: LogSettings = LogSettings()
+    query: QueryDefaults = QueryDefaults()
     tables: Tables = ()
     views: Views = ()
+    queries: Queries = ()
 
     @classmethod
     def settings_customise_sources(
@@ -243,15 +251,16 @@ def load(path: Path | None = None) -> Settings:
         raise SettingsError(complaints(error, str(file), Settings, os.environ) + unknown) from error
     if unknown:
         raise SettingsError(unknown)
-    return settings
+    return settings.model_copy(update={"queries": anchored(settings.queries, file.parent)})
 
 
 def load_pack(file: Path) -> Pack:
     """One `pack.toml`. Raises `SettingsError`."""
     try:
-        return Pack.model_validate(read_toml(file))
+        pack = Pack.model_validate(read_toml(file))
     except ValidationError as error:
         raise SettingsError(complaints(error, str(file), Pack)) from error
+    return pack.model_copy(update={"queries": anchored(pack.queries, file.parent)})
 
 
 def read_toml(file: Path) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-#: The type of our own error about sections of one file that name the same table or view.
-NAMED_TWICE = "named_twice"
+#: The type of our own errors about sections of one file that name the same thing, or that do not fit together: their text
+#: says of what was given all that matters.
+NAMED_TWICE, AT_ODDS = "named_twice", "at_odds"
 
 #: What pydantic says in words of its own.
 _EXPECTED = {
@@ -78,8 +79,8 @@ def _said(problem: ErrorDetails, model: type[BaseModel], *, written_in_file: boo
             return f"expected a list of sections: write [[{last}]], with two brackets, before each"
         case "model_type" if isinstance(given, list) and written_in_file and len(place) == 1:
             return f"expected one section: write [{last}], with single brackets, once"
-        case kind if kind == NAMED_TWICE:
-            return problem["msg"]  # which says of what was given all that matters
+        case kind if kind in (NAMED_TWICE, AT_ODDS):
+            return problem["msg"]
         case kind:
             said = _EXPECTED.get(kind) or problem["msg"].removeprefix("Value error, ")
             return f"{said[0].lower()}{said[1:]}, got {_short(given)}"

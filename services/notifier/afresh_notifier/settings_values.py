@@ -1,4 +1,4 @@
-"""How values are written in settings: lengths of time, names of relations, patterns, origins, lists in a variable.
+"""How values are written in settings: sections, lengths of time, relations, patterns, origins, lists in a variable.
 
 In: what TOML or a variable holds. Out: types for the fields of `settings`, which check it and make one form of it.
 """
@@ -10,11 +10,17 @@ import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from afresh_cache.patterns import Template
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Section(BaseModel):
+    """A part of the settings: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def seconds(value: object) -> object:

@@ -6,7 +6,8 @@ before (its epoch changed) or was trimmed past us.
 
 Nothing is missed: offsets are in commit order, so "all after the last one" is all. Should a wake-up be lost, the log is
 read at `POLL` anyway. Where it cannot be read for `CURRENT_FOR` seconds, the hub is told, and so is whoever is connected: a
-cache that is kept true by us is not to be believed meanwhile.
+cache that is kept true by us is not to be believed meanwhile. What is kept in this process itself is not believed from
+the first reading that fails on, until one has been published (`watch`).
 
 Concurrency: `run` is one task; a wake-up during a read causes another one, unless it names an offset that was just read.
 `reach` waits for a read that began after the call. Cancelled, it loses nothing: the log is read again from where the hub
@@ -18,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from collections.abc import Callable
 
 import asyncpg
 
@@ -54,12 +56,28 @@ class Tail:
         self._wanted = 0.0
         self._waiting: list[asyncio.Future[None]] = []
         self._read_at = -math.inf
+        self._following = False
+        self._watchers: list[Callable[[bool], None]] = []
         self._alarm: asyncio.TimerHandle | None = None
 
     @property
     def current(self) -> bool:
         """Whether the log has been read within `CURRENT_FOR` seconds: what was appended before that has been published."""
         return loop_time() - self._read_at < CURRENT_FOR
+
+    @property
+    def following(self) -> bool:
+        """Whether the last reading was published, and the next is not overdue.
+
+        So what was appended is published within `CURRENT_FOR` seconds, or this is false: a reading begins `POLL` after the
+        one before at the latest, and fails by itself where the server does not answer. Mostly it is milliseconds.
+        """
+        return self._following
+
+    def watch(self, watcher: Callable[[bool], None]) -> None:
+        """``watcher`` is called with `following` whenever that changes, after all that was read has been published. It
+        returns at once, and never raises."""
+        self._watchers.append(watcher)
 
     def wake(self, offset: int | None = None) -> None:
         """Somebody appended, up to ``offset`` where that is known."""
@@ -89,6 +107,21 @@ class Tail:
                 await self.reach(since.offset)
         await self._hub.flush()
 
+    async def covers(self, since: Position) -> bool:
+        """Whether all that somebody at ``since`` may have heard, here or elsewhere, has been published here; waits for a
+        reading where that is not known, and is False where there is none within `PATIENCE`.
+
+        Of another log than ours it is not known which is the newer one: a reading that began after the question knows.
+        """
+        if since.epoch == self._hub.position.epoch and since.offset <= self._hub.newest:
+            return True
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self.reach(math.inf)
+        except TimeoutError:
+            return False
+        return True
+
     async def load(self) -> None:
         """The first reading. Raises what asyncpg raises."""
         await self._read()
@@ -98,6 +131,7 @@ class Tail:
         try:
             await self._follow()
         finally:
+            self._follow_is(False)
             if self._alarm is not None:
                 self._alarm.cancel()
 
@@ -120,6 +154,7 @@ class Tail:
             except database.TRANSIENT as error:
                 failures += 1
                 self._waiting += [future for future in waiting if not future.done()]
+                self._follow_is(False)
                 self._observe(TailFailed(problem=database.said(error)[0]))
                 continue
             failures = 0
@@ -129,13 +164,21 @@ class Tail:
                 if not future.done():
                     future.set_result(None)
 
+    def _follow_is(self, following: bool) -> None:
+        if following is not self._following:
+            self._following = following
+            for watcher in self._watchers:
+                watcher(following)
+
     def _be_behind(self) -> None:
+        self._follow_is(False)
         self._observe(FellBehind(seconds=CURRENT_FOR))
         self._hub.be_current(False)
 
     def _be_current(self, began: float) -> None:
         """A reading that began then has been published."""
         self._read_at = began
+        self._follow_is(True)
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm = asyncio.get_running_loop().call_at(began + CURRENT_FOR, self._be_behind)

@@ -2,7 +2,7 @@
 
 In: a connection, the settings, the packs. Out: `Finding`s. Each check is a function of its own that looks at one thing;
 none changes anything, and none prints. `server` looks at PostgreSQL itself, `tables` at what is watched, `views`
-at what is refreshed.
+at what is refreshed, `queries` at what is asked by name.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import asyncpg
 
 from afresh_notifier import database, planning
-from afresh_notifier.doctor import server, tables, views
+from afresh_notifier.doctor import queries, server, tables, views
 from afresh_notifier.doctor.finding import Finding, Level, ok, problem, warning
 from afresh_notifier.errors import DatabaseError, MigrationError
+from afresh_notifier.named_queries import named_query
 from afresh_notifier.packs import InstalledPack
 from afresh_notifier.settings import DatabaseSettings, Settings
 
@@ -29,7 +30,10 @@ async def examine(settings: Settings, reached: DatabaseSettings, packs: Sequence
     """All there is to find, problems first. A database that cannot be looked at is a finding too. Cancelling it is safe."""
     try:
         async with database.connection(reached, name="afresh doctor") as connection:
-            return sorted(await _examine(connection, settings, packs), key=lambda finding: _ORDER.index(finding.level))
+            findings = await _examine(connection, settings, packs)
+            if settings.queries or any(pack.settings.queries for pack in packs):
+                findings += await queries.examine(reached, settings, packs)
+            return sorted(findings, key=lambda finding: _ORDER.index(finding.level))
     except (DatabaseError, MigrationError) as error:
         return [problem("connection", error.problem, error.hint)]
     except asyncpg.PostgresError as error:
@@ -64,4 +68,5 @@ async def _examine(connection: asyncpg.Connection, settings: Settings, packs: Se
         findings += await tables.check_keys(connection, settings, packs, reading.plan)
         findings += await views.examine(connection, reading.plan)
         findings += await views.check_cron(connection, reading.plan)
+        findings += queries.check_patterns(named_query.collect(settings, packs), reading.plan)
     return findings

@@ -1,0 +1,85 @@
+"""A named query, as the settings and its file say it: whether PostgreSQL can do anything with it is seen later.
+
+In: `Settings` and packs. Out: a `NamedQuery` for each, with its SQL, and with what `[query]` says filled in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from afresh_cache.patterns import Template
+from afresh_notifier.errors import PackError, SettingsError
+from afresh_notifier.packs import InstalledPack
+from afresh_notifier.settings import Settings
+from afresh_notifier.settings_queries import ParameterSettings, QuerySettings, collisions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NamedQuery:
+    """One query. ``source`` is the pack that brings it, or "" for the settings' own file; times are in seconds."""
+
+    name: str
+    source: str
+    path: str
+    method: Literal["GET", "POST"]
+    file: str
+    sql: str
+    cache_key: Template
+    ttl: float | None
+    stale_ttl: float
+    timeout: float
+    max_rows: int
+    description: str
+    parameters: tuple[ParameterSettings, ...]
+
+
+def collect(settings: Settings, packs: Sequence[InstalledPack]) -> list[NamedQuery]:
+    """The queries of these packs, and those of the settings' own file.
+
+    Raises `SettingsError` for files that cannot be read and for paths that collide, `PackError` for a name that is there
+    twice.
+    """
+    sources = [(pack.name, pack.settings.queries) for pack in packs] + [("", settings.queries)]
+    listed = [(source, section) for source, sections in sources for section in sections]
+    first: dict[str, str] = {}
+    for source, section in listed:
+        if section.name in first:
+            where = [f"pack {one}" if one else "the settings" for one in (first[section.name], source)]
+            raise PackError(
+                f"two queries are called {section.name!r}: in {where[0]} and in {where[1]}", hint="rename one"
+            )
+        first[section.name] = source
+    problems = list(collisions(section for _, section in listed))
+    queries: list[NamedQuery] = []
+    for source, section in listed:
+        try:
+            queries.append(_read(settings, source, section))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            problems.append(f"query {section.name}: {section.file} cannot be read: {reason}")
+    if problems:
+        raise SettingsError(problems)
+    return queries
+
+
+def _read(settings: Settings, source: str, section: QuerySettings) -> NamedQuery:
+    general = settings.query
+    return NamedQuery(
+        name=section.name,
+        source=source,
+        path=section.url_path,
+        method=section.method,
+        file=section.file,
+        # What ends a statement would end it in the middle of ours.
+        sql=Path(section.file).read_text(encoding="utf-8").rstrip(" \t\r\n;"),
+        cache_key=section.template,
+        ttl=section.ttl,
+        stale_ttl=section.stale_ttl,
+        timeout=general.timeout if section.timeout is None else section.timeout,
+        max_rows=general.max_rows if section.max_rows is None else section.max_rows,
+        description=section.description,
+        parameters=section.parameters,
+    )

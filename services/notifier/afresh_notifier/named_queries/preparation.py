@@ -1,0 +1,173 @@
+"""What PostgreSQL says of a named query: its parameters' types, its columns, and the statements that run it.
+
+In: a connection and a `NamedQuery`. Out: a `Prepared`; or `QueryUnusable`, which says what a person has to change. Nothing
+of the query is run. The SQL must be one SELECT (or VALUES, TABLE, WITH … SELECT) that can stand in parentheses, so that
+rows can be limited and written as JSON where they are; that it writes nothing the session's being read-only sees to.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import asyncpg
+
+from afresh_notifier import database
+from afresh_notifier.database import Connection
+from afresh_notifier.errors import QueryUnusable
+from afresh_notifier.named_queries import kinds
+from afresh_notifier.named_queries.kinds import Kind
+from afresh_notifier.named_queries.named_query import NamedQuery
+from afresh_notifier.named_queries.parameters import Parameter, Parameters, parameter
+from afresh_notifier.resources import query as statement
+
+#: SQLSTATE classes that say nothing of the query, but that the server cannot do it now.
+NOT_NOW = ("08", "28", "40", "53", "55", "57", "58", "F0")
+
+#: How a column is written: a moment as ISO 8601, bytes as base64, a vector as a list of numbers, what is made of other
+#: values as JSON; whatever else is plain, as PostgreSQL writes it.
+_FORMS = {"timestamp": "moment", "timestamptz": "moment", "bytea": "bytes", "vector": "vector", "halfvec": "vector"}
+_NESTED = ("array", "composite")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A query that can be run. ``rows_statement`` gives all rows as one text, ``csv_statement`` each column as a text."""
+
+    parameters: Parameters
+    types: tuple[int, ...]
+    columns: tuple[str, ...]
+    rows_statement: str
+    csv_statement: str
+
+
+async def prepare(connection: Connection, query: NamedQuery) -> Prepared:
+    """Ask PostgreSQL about ``query``. Raises `QueryUnusable`, and what asyncpg raises where it cannot be asked now.
+
+    Cancelling it is safe: it only reads.
+    """
+    try:
+        bare = await connection.prepare(query.sql)
+        columns = bare.get_attributes()
+        types = bare.get_parameters()
+        names = [column.name for column in columns]
+        if not names:
+            raise QueryUnusable(
+                query.name,
+                f"{query.file} gives no columns",
+                hint="a named query is one SELECT, which gives at least one",
+            )
+        for name, count in Counter(names).items():
+            if count > 1:
+                what = f"{count} columns of {query.file} are called {name}"
+                raise QueryUnusable(query.name, what, hint="give each a name of its own, with AS")
+        parameters = await _parameters(connection, query, [one.oid for one in types])
+        forms = ["json" if one.type.kind in _NESTED else _FORMS.get(one.type.name, "plain") for one in columns]
+        row = await connection.fetchrow(statement("query_statements"), query.sql, names, forms, query.max_rows)
+        assert row is not None  # noqa: S101 - an aggregate without GROUP BY has one row
+    except asyncpg.PostgresError as error:
+        raise unusable(query, error) from error
+    try:
+        for text in (row["rows"], row["csv"]):
+            await connection.prepare(text)
+    except asyncpg.PostgresError as error:
+        if not concerns_query(error):
+            raise
+        raise QueryUnusable(
+            query.name,
+            f"{query.file} is not one SELECT that can stand in parentheses: {database.said(error)[0]}",
+            hint="a named query reads, and is one SELECT, VALUES or TABLE, with no semicolon in it; "
+            "WITH may stand before it, if it only reads",
+        ) from error
+    return Prepared(
+        parameters=Parameters(query, parameters),
+        types=tuple(one.oid for one in types),
+        columns=tuple(names),
+        rows_statement=row["rows"],
+        csv_statement=row["csv"],
+    )
+
+
+def concerns_query(error: asyncpg.PostgresError) -> bool:
+    """Whether an error is about the query, and not about the server or the connection."""
+    return not (error.sqlstate or "08").startswith(NOT_NOW)
+
+
+def unusable(query: NamedQuery, error: asyncpg.PostgresError) -> QueryUnusable:
+    """What is wrong with ``query``, from what PostgreSQL said. Raises ``error`` again where that is not about the query."""
+    if not concerns_query(error):
+        raise error
+    what, hint = database.said(error)
+    if isinstance(error, asyncpg.IndeterminateDatatypeError):
+        hint = hint or "say which type it has, as in $1::text"
+    elif isinstance(error, asyncpg.InsufficientPrivilegeError):
+        hint = hint or "let the role of database.dsn read it, with GRANT SELECT"
+    elif isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        hint = "a named query only reads; write from your application"
+    return QueryUnusable(
+        query.name,
+        f"{query.file}: {what}",
+        hint=hint or "correct the SQL, or create what it names; nothing has to be started anew",
+    )
+
+
+async def _parameters(connection: Connection, query: NamedQuery, types: list[int]) -> list[Parameter]:
+    """The parameters with their kinds."""
+    declared = query.parameters
+    if len(declared) != len(types):
+        raise QueryUnusable(
+            query.name,
+            f"{query.file} has {_counted(len(types))}, and the settings name {_counted(len(declared))}",
+            hint="write one [[queries.parameters]] for each of $1, $2 and so on, in that order",
+        )
+    rows = {row["asked"]: row for row in await connection.fetch(statement("query_types"), types)}
+    made = []
+    for number, (settings, oid) in enumerate(zip(declared, types, strict=True), 1):
+        row = rows[oid]
+        where = f"{settings.name} (${number} in {query.file})"
+        if settings.type is not None:
+            said = await _type_of(connection, settings.type)
+            if said not in (oid, None) or said is None:
+                what = (
+                    f"the settings give {where} the type {settings.type}, "
+                    + ("which there is not" if said is None else f"and PostgreSQL takes it for {row['shown']}")
+                )  # fmt: skip
+                hint = f'write type = "{row["shown"]}", or ${number}::{settings.type} in the SQL'
+                raise QueryUnusable(query.name, what, hint=hint)
+        kind = _kind_of(row)
+        if kind is None:
+            raise QueryUnusable(
+                query.name,
+                f"{where} has the type {row['shown']}, which no client can send",
+                hint=f"send a text, and let PostgreSQL make it of that: ${number}::text::{row['shown']}",
+            )
+        try:
+            made.append(parameter(settings, row["shown"], kind))
+        except ValueError as error:
+            raise QueryUnusable(query.name, f"{where}: {error}", hint="correct it in the settings") from error
+    return made
+
+
+async def _type_of(connection: Connection, name: str) -> int | None:
+    try:
+        oid: int | None = await connection.fetchval(statement("query_type_of_name"), name)
+    except asyncpg.PostgresError as error:
+        if concerns_query(error):  # a name that is none
+            return None
+        raise
+    return oid
+
+
+def _kind_of(row: asyncpg.Record) -> Kind | None:
+    """The kind of a type, None where texts would not do for it."""
+    if row["kind"] == "e":
+        kind: Kind | None = kinds.enumeration(row["labels"])
+    elif row["schema"] == "pg_catalog":
+        kind = kinds.KINDS.get(row["name"])
+    else:
+        kind = kinds.OF_EXTENSIONS.get(row["name"], kinds.TEXT) if row["kind"] == "b" else None
+    return kind.array() if kind is not None and row["many"] else kind
+
+
+def _counted(count: int) -> str:
+    return f"{count} parameter" if count == 1 else f"{count} parameters"

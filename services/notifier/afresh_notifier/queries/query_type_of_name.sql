@@ -1,0 +1,1 @@
+SELECT pg_catalog.to_regtype($1::text)::oid
