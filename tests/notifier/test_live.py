@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from afresh_cache.messages import Error, Position, Result, ServerMessage
 from afresh_notifier import live as live_module
 from afresh_notifier.errors import QueryFailed, QueryRefused
+from afresh_notifier.invalidation import Invalidation
 from afresh_notifier.live import Live
 from afresh_notifier.subscriber import Subscriber
 from conftest import eventually
@@ -74,7 +76,11 @@ class World:
         self.truth[key] = self.truth.get(key, 0) + 1
         self.offset += 1
         if not unheard:
-            self.live.invalidated([key])
+            self.invalidate(key)
+
+    def invalidate(self, *patterns: str) -> None:
+        """What the hub says."""
+        self.live.invalidate(Invalidation(patterns=patterns, at=datetime.now(UTC)))
 
     def client(self) -> tuple[Subscriber, Wire]:
         wire = Wire()
@@ -120,7 +126,7 @@ async def test_an_answer_that_is_the_same_as_before_is_not_told() -> None:
         world.live.open(subscriber, "1", Question("q:1"))
         await eventually(lambda: bool(wire.unread))
         told(wire)
-        world.live.invalidated(["q"])
+        world.invalidate("q")
         await eventually(lambda: world.asked["q:1"] == 2)
         await world.settled()
         assert wire.unread == []
@@ -131,10 +137,10 @@ async def test_what_concerns_another_question_asks_nothing() -> None:
         subscriber, wire = world.client()
         world.live.open(subscriber, "1", Question("q:1"))
         await eventually(lambda: bool(wire.unread))
-        world.live.invalidated(["q:2", "q:1:", "p"])
+        world.invalidate("q:2", "q:1:", "p")
         await world.settled()
         assert world.asked == {"q:1": 1}
-        world.live.cleared()
+        world.live.invalidate(None)
         await eventually(lambda: world.asked["q:1"] == 2)
 
 
@@ -270,7 +276,7 @@ async def test_after_an_error_the_answer_is_told_though_it_is_the_one_from_befor
         world.live.open(subscriber, "1", Question("q:1"))
         await eventually(lambda: bool(wire.unread))
         world.fails = QueryFailed("q", "no")
-        world.live.invalidated(["q"])
+        world.invalidate("q")
         await eventually(lambda: len(wire.unread) == 2)
         world.fails = None
         await eventually(lambda: len(wire.unread) == 3)
@@ -338,7 +344,7 @@ async def test_whatever_happens_everybody_ends_with_the_truth_and_is_never_told_
                         await asyncio.sleep(0)
         world.going_on.set()
         world.fails = None
-        world.live.cleared()  # what was refused is asked again
+        world.live.invalidate(None)  # what was refused is asked again
 
         def converged() -> bool:
             for number in range(6):

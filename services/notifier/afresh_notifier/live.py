@@ -1,7 +1,7 @@
 """Live queries: the answer at once, and again whenever it has become another one.
 
-In: who wants to know the answer to which question (`open`); patterns that have become stale (`invalidated`), or that it is
-not known what has (`cleared`). Out: encoded results, on the transports of those who asked.
+In: who wants to know the answer to which question (`open`); invalidations, from the hub. Out: encoded results, on the
+transports of those who asked.
 
 Promises. All who ask the same question share one execution and, where they call it by the same id, one encoded frame. After
 an invalidation that concerns a question it is asked once more, however many there were meanwhile; whoever wants to know is
@@ -10,9 +10,9 @@ growing pauses, for as long as anybody wants to know; what the query itself refu
 not read harms nobody: nothing waits for him but the knowledge that he has not been told, and when he reads he gets the
 newest answer, and none of those between.
 
-Concurrency. `open`, `close`, `leave`, `invalidated` and `cleared` are synchronous. `run` is one task, with one more for each
-question that is being asked, never two for one. While such a task waits for the answer, invalidations may come (the question
-is asked once more), others may open (they are told with the rest) or leave (when nobody is left the answer is thrown away);
+Concurrency. `open`, `close`, `leave` and `invalidate` are synchronous. `run` is one task, with one more for each question
+that is being asked, never two for one. While such a task waits for the answer, invalidations may come (the question is
+asked once more), others may open (they are told with the rest) or leave (when nobody is left the answer is thrown away);
 the same while it yields between writes, so that each is looked up again before he is written to. Cancelling `run` ends all
 of them.
 """
@@ -20,7 +20,7 @@ of them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -31,6 +31,7 @@ from afresh_cache.key_index import KeyIndex
 from afresh_cache.messages import Error, Position, Result, ServerMessage
 from afresh_notifier.errors import BadParameter, QueryError, QueryRefused
 from afresh_notifier.hub import BURST, LAG_PACE
+from afresh_notifier.invalidation import Invalidation
 from afresh_notifier.subscriber import Subscriber
 
 #: First and longest wait before a question that could not be answered is asked again, in seconds.
@@ -110,7 +111,7 @@ class Live:
         return len(self._watched)
 
     def open(self, subscriber: Subscriber, id: str, question: Question) -> None:  # noqa: A002 - the protocol's word
-        """From now on ``subscriber`` is told the answer to ``question``, as ``id``, in place of what he called so before."""
+        """From now on ``subscriber`` is told the answer to ``question`` as ``id``, in place of what he called so before."""
         self.close(subscriber, id)
         watched = self._watched.get(question.key)
         if watched is None:
@@ -145,16 +146,15 @@ class Live:
         for id in list(self._opened.get(subscriber, ())):  # noqa: A001
             self.close(subscriber, id)
 
-    def invalidated(self, patterns: Iterable[str]) -> None:
-        """Whatever matches ``patterns`` is stale, and has been dropped from the cache that ``ask`` answers from."""
-        for pattern in patterns:
-            for key in self._keys.beginning_with(pattern):
-                self._doubt(self._watched[key])
-
-    def cleared(self) -> None:
-        """Anything may be stale."""
-        for watched in self._watched.values():
-            self._doubt(watched)
+    def invalidate(self, invalidation: Invalidation | None) -> None:
+        """For `Hub.watch`, after the source: what is stale is asked again; everything, where that cannot be told."""
+        if invalidation is None or invalidation.reason is not None:
+            for watched in self._watched.values():
+                self._doubt(watched)
+        else:
+            for pattern in invalidation.patterns:
+                for key in self._keys.beginning_with(pattern):
+                    self._doubt(self._watched[key])
 
     async def run(self) -> None:
         """Ask what is to be asked, and tell who has not been told, until cancelled."""

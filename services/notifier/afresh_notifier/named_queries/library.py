@@ -32,17 +32,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Literal
+from typing import Any, Literal
 
 import asyncpg
+import orjson
 
 from afresh_cache.messages import Position
 from afresh_cache.store import PatternCache
 from afresh_notifier.clock import loop_time
-from afresh_notifier.errors import QueryError, QueryFailed, QueryUnusable
+from afresh_notifier.errors import QueryError, QueryFailed, QueryUnusable, UnknownQuery
 from afresh_notifier.hub import Hub
 from afresh_notifier.invalidation import Invalidation
 from afresh_notifier.named_queries.execution import Execution, NamesChanged, Rows, refused
@@ -97,6 +98,15 @@ class Answer:
     truncated: bool
     position: Position
     how: How
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Question:
+    """A query with values; ``key`` is its answer's, and no other question's."""
+
+    query: NamedQuery
+    values: Values
+    key: str
 
 
 @dataclass(slots=True)
@@ -193,6 +203,20 @@ class Library:
             raise self._not_answered(query, error) from error
 
     # Answers
+
+    async def question(self, name: str, params: Mapping[str, Any]) -> Question:
+        """What somebody asks who wants the query ``name`` with these parameters, as JSON has them. Raises `QueryError`."""
+        query = self.queries.get(name)
+        if query is None:
+            known = ", ".join(self.queries) or "none"
+            raise UnknownQuery(name, f"there is no query {name}; GET /api/queries lists those there are: {known}")
+        parameters = (await self.prepare(query)).parameters
+        values = parameters.from_json(orjson.dumps(params), {})
+        return Question(query=query, values=values, key=parameters.key(values))
+
+    async def ask(self, question: Question) -> Answer:
+        """The answer to ``question``, as it is now. Raises `QueryError`."""
+        return await self.answer(question.query, question.values)
 
     async def answer(self, query: NamedQuery, values: Values, *, trusting: bool = True) -> Answer:
         """The rows for ``values``, which `Prepared.parameters` has made. Raises `QueryError`.
