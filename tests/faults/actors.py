@@ -11,7 +11,7 @@ import asyncio
 import json
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 
 import aiohttp
@@ -157,11 +157,10 @@ class Client(ABC):
     async def _read(self, patterns: tuple[str, ...] | None) -> dict[str, Content]:
         """Read what ``patterns`` name (None: all), and keep it; waits for the server as long as that takes."""
         found: dict[str, Content] = {}
-        for place in PLACES:
-            keys = None if patterns is None else keys_of(patterns, place)
-            if keys is not None and not keys:
-                continue
-            rows = await self._ask(place, keys)
+        wanted = {place: None if patterns is None else keys_of(patterns, place) for place in PLACES}
+        places = [place for place, keys in wanted.items() if keys is None or keys]
+        for place, rows in zip(places, await self._ask_all(places, wanted), strict=True):
+            keys = wanted[place]
             if keys is None:
                 found[place], self.history.kept[place] = rows, dict(rows)
             else:
@@ -169,6 +168,9 @@ class Client(ABC):
                 found[place] = part
                 self.history.kept[place].update(part)
         return found
+
+    async def _ask_all(self, places: list[str], wanted: Mapping[str, set[int] | None]) -> list[Content]:
+        return [await self._ask(place, wanted[place]) for place in places]
 
     async def _ask(self, place: str, keys: set[int] | None) -> Content:
         while True:
@@ -241,8 +243,14 @@ class EndpointsClient(WebSocketClient):
             return await super()._ask(place, None)
         timeout = aiohttp.ClientTimeout(total=3)
         async with aiohttp.ClientSession(timeout=timeout) as session:
-            found = {key: await self._get(session, place, key) for key in keys}
-        return {key: value for key, value in found.items() if value is not None}
+            values = await asyncio.gather(*(self._get(session, place, key) for key in keys))
+        return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+
+    async def _ask_all(self, places: list[str], wanted: Mapping[str, set[int] | None]) -> list[Content]:
+        """At the same time, since an instance that is behind takes its time, and at once is when one is."""
+        if any(wanted[place] is None for place in places):
+            return await super()._ask_all(places, wanted)
+        return await asyncio.gather(*(self._ask(place, wanted[place]) for place in places))
 
     async def _get(self, session: aiohttp.ClientSession, place: str, key: int) -> Value:
         headers = {} if self._told_of is None else {"Afresh-Position": str(self._told_of)}
