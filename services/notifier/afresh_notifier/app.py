@@ -73,6 +73,7 @@ class Service:
     refresher: Refresher
     hub: Hub
     board: Board
+    library: Library
 
 
 async def serve(settings: Settings) -> None:
@@ -164,7 +165,7 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
             inspecting = group.create_task(_inspect(settings, named, board, refresher, observe), name="inspection")
             measuring = group.create_task(_measure(pool, observe), name="measurement")
             observe(Serving(url=url))
-            yield Service(url=url, refresher=refresher, hub=hub, board=board)
+            yield Service(url=url, refresher=refresher, hub=hub, board=board, library=library)
             observe(Stopping(reason="asked to"))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(settings.server.shutdown_timeout):

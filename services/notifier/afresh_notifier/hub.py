@@ -95,6 +95,11 @@ class Hub:
         return self._replay.last
 
     @property
+    def published(self) -> Position:
+        """The log's identity, and the newest offset that was published, flushed or not: up to there watchers have acted."""
+        return Position(epoch=self._replay.epoch, offset=self._replay.last)
+
+    @property
     def current(self) -> bool:
         """Whether the log could be read lately."""
         return self._current

@@ -19,10 +19,16 @@ def problem(status: int, code: str, detail: str, **more: Any) -> web.Response:
         "title": HTTPStatus(status).phrase,
         "status": status,
         "code": code,
-        # It may repeat bytes of the request that are no text.
-        "detail": detail.encode("utf-8", "backslashreplace").decode(),
+        "detail": detail,
+        **more,
     }
-    return web.Response(status=status, body=orjson.dumps({**body, **more}), content_type="application/problem+json")
+    # They may repeat bytes of the request that are no text.
+    body = {key: _text(value) if isinstance(value, str) else value for key, value in body.items()}
+    return web.Response(status=status, body=orjson.dumps(body), content_type="application/problem+json")
+
+
+def _text(value: str) -> str:
+    return value.encode("utf-8", "backslashreplace").decode()
 
 
 @web.middleware

@@ -113,7 +113,7 @@ class Tail:
 
         Of another log than ours it is not known which is the newer one: a reading that began after the question knows.
         """
-        if since.epoch == self._hub.position.epoch and since.offset <= self._hub.newest:
+        if since.epoch == self._hub.published.epoch and since.offset <= self._hub.newest:
             return True
         try:
             async with asyncio.timeout(PATIENCE):

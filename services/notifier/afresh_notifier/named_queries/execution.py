@@ -119,7 +119,14 @@ class Execution:
     async def prepare(self, query: NamedQuery) -> Prepared:
         """Ask PostgreSQL about ``query``. Raises `QueryUnusable`, or another `QueryError` where it cannot be asked now."""
         async with self._explained(query), self._lent(query, query.timeout + GRACE) as connection:
-            return await prepare(connection, query)
+            try:
+                return await prepare(connection, query)
+            finally:
+                await connection.execute(statement("query_sync"))
+
+    async def forget(self) -> None:
+        """Types have changed: connections are made anew, one after the other, since what they have prepared has the old."""
+        await self._pool.expire_connections()
 
     async def rows(self, query: NamedQuery, prepared: Prepared, values: Values) -> Rows:
         """Run ``query``. Raises `QueryError`."""
@@ -164,7 +171,12 @@ class Execution:
             raise
         async with database.kept(self._pool, connection, seconds):
             await cast("_Session", connection).limit_to(database.milliseconds(query.timeout))
-            yield connection
+            try:
+                yield connection
+            except asyncpg.DataError as error:
+                if _is_asyncpgs_own(error):  # it came between the preparation and the Sync: locks may be held
+                    database.cut(connection)
+                raise
 
     @asynccontextmanager
     async def _explained(self, query: NamedQuery) -> AsyncIterator[None]:
@@ -196,6 +208,10 @@ def _explain(query: NamedQuery, error: asyncpg.PostgresError) -> QueryError:
             f"{query.name} took longer than {query.timeout:g} s",
             hint="ask for less, or raise its timeout in [[queries]]",
         )
+    if isinstance(error, asyncpg.DataError) and _is_asyncpgs_own(error):
+        return NamesChanged(
+            query.name, what, hint=hint
+        )  # asyncpg's own: the value is of a type that it was, and is not
     if state.startswith(_OF_VALUES) or database.raised_by_us(error):
         return QueryRefused(query.name, what, hint=hint)
     if state.startswith(_OF_NAMES) or isinstance(error, asyncpg.InvalidCachedStatementError):
@@ -205,6 +221,10 @@ def _explain(query: NamedQuery, error: asyncpg.PostgresError) -> QueryError:
     if concerns_query(error):
         return QueryFailed(query.name, what, hint=hint)
     return QueryFailed(query.name, f"PostgreSQL cannot answer now: {what}", hint="ask again")
+
+
+def _is_asyncpgs_own(error: asyncpg.DataError) -> bool:
+    return getattr(error, "severity", None) is None
 
 
 def refused(error: NamesChanged) -> QueryRefused:

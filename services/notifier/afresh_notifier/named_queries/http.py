@@ -127,7 +127,7 @@ class Endpoints:
             "Content-Disposition": f'attachment; filename="{query.name}.csv"',
             "Cache-Control": "no-store",
             "Afresh-Max-Rows": str(query.max_rows),
-            POSITION: str(self._hub.position),
+            POSITION: str(self._hub.published),
             "Vary": "Accept",
         }
         response = web.StreamResponse(headers=headers)

@@ -8,9 +8,9 @@ because he was told is never given what was kept before. *No stale write-back*: 
 invalidation was read from the log may have seen the old data; `delete_prefix` detaches its load, whose result goes to
 those who had asked by then, and is not kept. One that is sent afterwards takes its snapshot afterwards, and the log
 is appended to after the data has committed: it sees the new. There is no third case, since `invalidate` and the
-beginning of a load are both synchronous. An `Answer` says up to which offset it covers everything: the position when
-it was asked for, before the cache was looked at. What was kept then had survived all that was published by then; a
-load that was joined would else have been detached; and a query that is sent later sees more.
+beginning of a load are both synchronous. An `Answer` says up to which offset it covers everything: the newest that
+was published when it was asked for, before the cache was looked at. What was kept then had survived all that was
+published by then; a load that was joined would else have been detached; and a query that is sent later sees more.
 
 *While the log cannot be followed* nothing that is kept is given out: each question is a query (`distrust`), one for all who
 ask the same at the same time. It cannot always be known at once that it cannot be followed: what is given is at most
@@ -43,12 +43,12 @@ import orjson
 from afresh_cache.messages import Position
 from afresh_cache.store import PatternCache
 from afresh_notifier.clock import loop_time
-from afresh_notifier.errors import QueryError, QueryFailed, QueryUnusable, UnknownQuery
+from afresh_notifier.errors import BadParameter, QueryError, QueryFailed, QueryUnusable, UnknownQuery
 from afresh_notifier.hub import Hub
 from afresh_notifier.invalidation import Invalidation
 from afresh_notifier.named_queries.execution import Execution, NamesChanged, Rows, refused
 from afresh_notifier.named_queries.named_query import NamedQuery
-from afresh_notifier.named_queries.parameters import Values
+from afresh_notifier.named_queries.parameters import BODY, Values
 from afresh_notifier.named_queries.preparation import Prepared
 from afresh_notifier.observations import (
     CatalogueRead,
@@ -102,7 +102,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Question:
-    """A query with values; ``key`` is its answer's, and no other question's."""
+    """What somebody asks: a query and values, and the key that tells it from all others, which is its answer's in the
+    cache: an invalidation means it by a pattern that it begins with."""
 
     query: NamedQuery
     values: Values
@@ -116,6 +117,8 @@ class _State:
     cache: PatternCache[Kept]
     prepared: Prepared | None = None
     problem: QueryUnusable | None = None
+    #: `Prepared.form`, when it could last be run.
+    form: object = None
     looked_at: float = float("-inf")
     looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -153,11 +156,16 @@ class Library:
                     cache.delete_prefix(pattern)
 
     def follow(self, following: bool) -> None:
-        """For `Tail.watch`: whether what is kept may be given out."""
+        """For `Tail.watch`: whether what is kept may be given out.
+
+        What was kept goes. It would be true again once the log has been read; but by then somebody may have seen newer
+        rows, of a change that is told only later, and nobody shall see older ones after that.
+        """
         for cache in self._caches.values():
             if following:
                 cache.trust()
             else:
+                cache.clear()
                 cache.distrust()
 
     # What is known of the queries
@@ -165,17 +173,17 @@ class Library:
     async def run(self) -> None:
         """Look at the queries, until cancelled: at all of them at first and when the catalogue was read anew, at broken
         ones from time to time."""
-        everything = True
+        self._poked.set()
         while True:
+            everything = self._poked.is_set()
+            self._poked.clear()  # before they are looked at: what changes meanwhile causes another look
             for name, query in self.queries.items():
                 if everything or self._states[name].prepared is None:
                     with contextlib.suppress(QueryError):
                         await self._look(query)
-            self._poked.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BROKEN_PACE):
                     await self._poked.wait()
-            everything = self._poked.is_set()
 
     def notice(self, observation: Observation) -> None:
         """An observer: where the catalogue was read anew, it is otherwise than before, or may be."""
@@ -205,17 +213,21 @@ class Library:
     # Answers
 
     async def question(self, name: str, params: Mapping[str, Any]) -> Question:
-        """What somebody asks who wants the query ``name`` with these parameters, as JSON has them. Raises `QueryError`."""
+        """What somebody asks who wants the query ``name`` with ``params``, as JSON has them. Raises `QueryError`."""
         query = self.queries.get(name)
         if query is None:
             known = ", ".join(self.queries) or "none"
-            raise UnknownQuery(name, f"there is no query {name}; GET /api/queries lists those there are: {known}")
-        parameters = (await self.prepare(query)).parameters
-        values = parameters.from_json(orjson.dumps(params), {})
-        return Question(query=query, values=values, key=parameters.key(values))
+            raise UnknownQuery(name, f"there is no named query {name!r}; known here: {known}")
+        prepared = await self.prepare(query)
+        try:
+            body = orjson.dumps(params)
+        except orjson.JSONEncodeError as error:
+            raise BadParameter(name, BODY, f"expected parameters that can be written as JSON: {error}") from error
+        values = prepared.parameters.from_json(body, {})
+        return Question(query=query, values=values, key=prepared.parameters.key(values))
 
     async def ask(self, question: Question) -> Answer:
-        """The answer to ``question``, as it is now. Raises `QueryError`."""
+        """The answer to ``question``. Raises `QueryError`."""
         return await self.answer(question.query, question.values)
 
     async def answer(self, query: NamedQuery, values: Values, *, trusting: bool = True) -> Answer:
@@ -223,7 +235,7 @@ class Library:
 
         Not ``trusting``, what is kept is not given out: for who may have heard, elsewhere, of what is not known here yet.
         """
-        began, position = time.perf_counter(), self._hub.position
+        began, position = time.perf_counter(), self._hub.published
         prepared = await self.prepare(query)
         state, key = self._states[query.name], prepared.parameters.key(values)
         how: How = "miss"
@@ -252,19 +264,13 @@ class Library:
         began, count = time.perf_counter(), 0
         prepared = await self.prepare(query)
         try:
-            source = self._execution.batches(query, prepared, values)
+            source = self._batches(query, prepared, values)
             async with contextlib.aclosing(source):
                 async for rows in source:
                     rows = rows[: query.max_rows - count]
                     count += len(rows)
                     if rows:
                         yield rows
-        except NamesChanged as error:
-            try:
-                await self._look(query)
-            except QueryError as problem:
-                raise self._not_answered(query, problem) from error
-            raise self._not_answered(query, refused(error)) from error
         except QueryError as error:
             raise self._not_answered(query, error) from error
         self._observe(QueryAnswered(query=query.name, how="csv", seconds=time.perf_counter() - began, rows=count))
@@ -285,17 +291,43 @@ class Library:
 
     async def _rows(self, query: NamedQuery, prepared: Prepared, values: Values) -> Rows:
         try:
-            return await self._execution.rows(query, prepared, values)
+            # As it is run now: who has waited for another's load may have been given another one before.
+            return await self._execution.rows(query, self._states[query.name].prepared or prepared, values)
         except NamesChanged as error:
-            anew = await self._look(query)  # which raises, where it cannot be run any more
-            if anew.types != prepared.types:
-                raise QueryFailed(
-                    query.name, f"the parameters of {query.name} have other types since now", hint="ask again"
-                ) from error
+            anew = await self._look_anew(query, prepared, error)
         try:
             return await self._execution.rows(query, anew, values)
         except NamesChanged as error:
             raise refused(error) from error
+
+    async def _batches(
+        self, query: NamedQuery, prepared: Prepared, values: Values
+    ) -> AsyncGenerator[list[asyncpg.Record], None]:
+        begun = False
+        try:
+            async with contextlib.aclosing(self._execution.batches(query, prepared, values)) as source:
+                async for rows in source:
+                    begun = True
+                    yield rows
+            return
+        except NamesChanged as error:
+            anew = await self._look_anew(query, prepared, error)
+            if begun or anew.columns != prepared.columns:  # the columns' names may have been told
+                raise _other(query) from error
+        try:
+            async with contextlib.aclosing(self._execution.batches(query, anew, values)) as source:
+                async for rows in source:
+                    yield rows
+        except NamesChanged as error:
+            raise refused(error) from error
+
+    async def _look_anew(self, query: NamedQuery, prepared: Prepared, error: NamesChanged) -> Prepared:
+        """Look at a query of which something is not as it was. Raises `QueryError` where that cannot be run any more, or
+        takes other values."""
+        anew = await self._look(query)
+        if anew.types != prepared.types:
+            raise _other(query) from error
+        return anew
 
     async def _look(self, query: NamedQuery) -> Prepared:
         """Ask PostgreSQL about ``query``. Raises `QueryError`."""
@@ -308,20 +340,30 @@ class Library:
                     raise state.problem
             began = loop_time()
             try:
-                prepared = await self._execution.prepare(query)
+                prepared = await self._prepare_anew(query)
             except QueryUnusable as error:
                 if state.problem is None or state.problem.problem != error.problem:
                     self._observe(QueryBroken(query=query.name, problem=error.problem, hint=error.hint))
                 state.prepared, state.problem, state.looked_at = None, error, began
                 raise
-            old = state.prepared
-            if old is None:
+            if state.prepared is None:
                 self._observe(QueryReady(query=query.name, after_failure=state.problem is not None))
-            elif (old.types, old.columns, old.rows_statement) != (
-                prepared.types,
-                prepared.columns,
-                prepared.rows_statement,
-            ):
-                state.cache.delete_prefix(query.cache_key.literal)
+            old, state.form = state.form, prepared.form
             state.prepared, state.problem, state.looked_at = prepared, None, began
+            if old not in (None, state.form):
+                # From here on nobody runs it as it was; what was brought so, or is being brought, is not kept.
+                state.cache.delete_prefix(query.cache_key.literal)
+                await self._execution.forget()
             return prepared
+
+    async def _prepare_anew(self, query: NamedQuery) -> Prepared:
+        try:
+            return await self._execution.prepare(query)
+        except QueryUnusable:  # it is looked at in steps, between which its tables may have changed
+            return await self._execution.prepare(query)
+
+
+def _other(query: NamedQuery) -> QueryFailed:
+    return QueryFailed(
+        query.name, f"{query.name} is another query since now: its tables have changed", hint="ask again"
+    )

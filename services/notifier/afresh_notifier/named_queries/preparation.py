@@ -24,9 +24,16 @@ from afresh_notifier.resources import query as statement
 #: SQLSTATE classes that say nothing of the query, but that the server cannot do it now.
 NOT_NOW = ("08", "28", "40", "53", "55", "57", "58", "F0")
 
-#: How a column is written: a moment as ISO 8601, bytes as base64, a vector as a list of numbers, what is made of other
-#: values as JSON; whatever else is plain, as PostgreSQL writes it.
-_FORMS = {"timestamp": "moment", "timestamptz": "moment", "bytea": "bytes", "vector": "vector", "halfvec": "vector"}
+#: How a column is written: bytes as base64, a vector as a list of numbers, what is made of other values as JSON, also in a
+#: CSV, and some as the text that they are in JSON, where PostgreSQL would write another; whatever else is plain.
+_FORMS = {
+    "timestamp": "json_text",
+    "timestamptz": "json_text",
+    "inet": "json_text",
+    "bytea": "bytes",
+    "vector": "vector",
+    "halfvec": "vector",
+}
 _NESTED = ("array", "composite")
 
 
@@ -39,6 +46,11 @@ class Prepared:
     columns: tuple[str, ...]
     rows_statement: str
     csv_statement: str
+
+    @property
+    def form(self) -> object:
+        """What is otherwise where answers are, or what is asked."""
+        return self.types, self.columns, self.rows_statement
 
 
 async def prepare(connection: Connection, query: NamedQuery) -> Prepared:

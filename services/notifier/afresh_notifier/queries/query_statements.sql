@@ -14,7 +14,7 @@ WITH columns AS (
         WITH ORDINALITY AS c (name, form, number)
 ), written AS (
     SELECT
-        pg_catalog.bool_and(c.form IN ('plain', 'json', 'moment')) AS all_plain,
+        pg_catalog.bool_and(c.form IN ('plain', 'json', 'json_text')) AS all_plain,
         pg_catalog.string_agg(
             CASE c.form
                 WHEN 'bytes'
@@ -28,7 +28,7 @@ WITH columns AS (
             CASE c.form
                 WHEN 'bytes'
                 THEN pg_catalog.format($f$pg_catalog.translate(pg_catalog.encode(%s, 'base64'), E'\n', '')$f$, c.value)
-                WHEN 'moment'
+                WHEN 'json_text'
                 THEN pg_catalog.format($f$(pg_catalog.to_json(%s) OPERATOR(pg_catalog.#>>) '{}')$f$, c.value)
                 WHEN 'json' THEN pg_catalog.format('pg_catalog.to_json(%s)::pg_catalog.text', c.value)
                 ELSE pg_catalog.format('%s::pg_catalog.text', c.value)
