@@ -69,7 +69,11 @@ async def test_rows_with_their_names_and_what_was_cut_off(people: asyncpg.Connec
 
 async def test_paths_and_bodies_hold_parameters_too(people: asyncpg.Connection, dsn: str, tmp_path: Path) -> None:
     sql = "SELECT $1::int AS id, $2::text[] AS names, $3::date AS day"
-    listed: list[dict[str, Any]] = [{"name": "id"}, {"name": "names", "default": ["x"]}, {"name": "day", "nullable": True}]
+    listed: list[dict[str, Any]] = [
+        {"name": "id"},
+        {"name": "names", "default": ["x"]},
+        {"name": "day", "nullable": True},
+    ]
     made = [
         query(tmp_path, "of_get", sql, *listed, path="/api/people/{id}/names"),
         query(tmp_path, "of_post", sql, *listed, path="/api/people/{id}/names", method="POST"),

@@ -12,7 +12,7 @@ import pytest
 from afresh_cache.messages import Position
 from afresh_notifier import invalidation_log
 from afresh_notifier import tail as tail_module
-from afresh_notifier.errors import BadParameter
+from afresh_notifier.errors import BadParameter, UnknownQuery
 from afresh_notifier.invalidation import Invalidation
 from afresh_notifier.named_queries.library import Library
 from afresh_notifier.observations import QueryAnswered, TailFailed
@@ -208,7 +208,7 @@ async def test_queries_with_the_same_cache_key_do_not_share_answers(dsn: str, tm
 
 
 async def test_different_texts_of_one_value_share_an_answer(dsn: str, tmp_path: Path) -> None:
-    listed = ["n", {"name": "at", "default": "2026-01-02T00:00:00Z"}]
+    listed: list[dict[str, str] | str] = ["n", {"name": "at", "default": "2026-01-02T00:00:00Z"}]
     made = query(tmp_path, "got", "SELECT $1::int AS n, $2::timestamptz AS at", *listed)
     async with asking(dsn, made) as ask:
         texts = ["n=5", "n=05", "n=%2B5", "n=5&at=2026-01-02T01:00:00%2B01:00"]
@@ -325,9 +325,10 @@ async def test_a_question_is_asked_without_http_too(numbers: asyncpg.Connection,
         assert (await ask("number?id=1")).how == "hit"
         for name, params, parameter in (
             ("number", {"id": "x"}, "id"),
-            ("numbre", {}, "query"),
             ("number", {"\ud800": 1}, "body"),
         ):
             with pytest.raises(BadParameter) as caught:
                 await library.question(name, params)
             assert caught.value.parameter == parameter
+        with pytest.raises(UnknownQuery, match="known here: number"):
+            await library.question("numbre", {})
