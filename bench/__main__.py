@@ -18,7 +18,7 @@ from bench.report import Report
 ROOT = Path(__file__).resolve().parent.parent
 
 #: Where tables may stand.
-PAGES = ("docs/benchmarks.md", "docs/cache.md", "README.md")
+PAGES = ("docs/benchmarks.md", "docs/cache.md", "docs/queries.md", "README.md")
 
 BENCHMARKS: dict[str, Callable[[float], Awaitable[Report]]] = {
     "cache_access": cache.measure_access,

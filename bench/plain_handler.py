@@ -1,14 +1,12 @@
-"""What one would write by hand for one query: an aiohttp handler that asks asyncpg and writes JSON with orjson, no cache;
-run by `bench.queries` in a process of its own.
+"""The same SQL behind a handler as one writes it by hand: aiohttp, an asyncpg pool, orjson; run by `bench.queries`.
 
-In, on the command line: the address of the database, the file with the SQL, the connections of its pool. Out: its address,
-in one line.
+`python -m bench.plain_handler DSN FILE`: answers `GET /rows?first=…&tag=…` with the rows of the SQL in FILE, and says its
+address on standard output.
 """
 
 from __future__ import annotations
 
 import asyncio
-import decimal
 import sys
 from pathlib import Path
 
@@ -17,32 +15,31 @@ import orjson
 import uvloop
 from aiohttp import web
 
-
-def _plain(value: object) -> object:
-    if isinstance(value, decimal.Decimal):
-        return orjson.Fragment(str(value))
-    raise TypeError(type(value))
+#: As many connections as the service has for its queries.
+_CONNECTIONS = 8
 
 
-async def _main(dsn: str, file: str, size: int) -> None:
-    sql = Path(file).read_text(encoding="utf-8")  # noqa: ASYNC240 - nobody waits
-    pool = await asyncpg.create_pool(dsn, min_size=size, max_size=size)
+async def _serve(dsn: str, sql: str) -> None:
+    async with asyncpg.create_pool(dsn, min_size=_CONNECTIONS, max_size=_CONNECTIONS) as pool:
 
-    async def handle(request: web.Request) -> web.Response:
-        limit, number = int(request.query["limit"]), int(request.query["n"])
-        async with pool.acquire() as connection:
-            rows = await connection.fetch(sql, limit, number)
-        body = orjson.dumps({"rows": [dict(row) for row in rows], "truncated": False}, default=_plain)
-        return web.Response(body=body, content_type="application/json")
+        async def rows(request: web.Request) -> web.Response:
+            try:
+                first, tag = int(request.query["first"]), request.query["tag"]
+            except (KeyError, ValueError) as error:
+                raise web.HTTPBadRequest from error
+            found = await pool.fetch(sql, first, tag)
+            body = orjson.dumps({"rows": [dict(row) for row in found]}, default=float)
+            return web.Response(body=body, content_type="application/json")
 
-    application = web.Application()
-    application.add_routes([web.get("/clients", handle)])
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    print(f"http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
-    await asyncio.Event().wait()
+        application = web.Application()
+        application.router.add_get("/rows", rows)
+        runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        sys.stdout.write(f"http://127.0.0.1:{runner.addresses[0][1]}\n")
+        sys.stdout.flush()
+        await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    uvloop.run(_main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    uvloop.run(_serve(sys.argv[1], Path(sys.argv[2]).read_text(encoding="utf-8")))

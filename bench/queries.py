@@ -1,63 +1,153 @@
-"""How fast named queries answer, beside a handler for the same SQL that one would write by hand.
+"""A named query's endpoint beside a plain handler that answers the same SQL: requests in a second, and how long each takes.
 
-The service and the handler run in processes of their own, and so does the load (`bench.http_load`); all share the machine.
-A *hit* asks the same again and again; a *miss* never the same, so that each runs the query.
+Three processes: the service or the plain handler, PostgreSQL, and the load, which is this one: so many connections kept
+alive, each of which asks again as soon as it is answered. A hit asks what was asked before; a miss what nobody has asked
+yet, so that both, the service and the plain handler, query PostgreSQL. All take turns, round after round.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import itertools
 import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench import setup
-from bench.report import Report, milliseconds
+from bench.report import Report, milliseconds, quantile
+from bench.setup import load, progress, server, serving
 
-#: Requests under way at a time, and connections to PostgreSQL on either side.
-CONNECTIONS, POOL = 16, 8
+_CLIENTS, _CONNECTIONS = 1_000, 16
 
-#: Rows of an answer.
-ROWS = 50
-
-ROUNDS = 5
-
+#: Fifty rows of the pack's summary. The tag makes one question another one.
 _SQL = """
-SELECT client_name, segment, cse, health_score, status, nps_score, compliance_percentage, open_actions, last_meeting_date
+SELECT client_name, health_score, status, last_meeting_date
 FROM client_health_summary
-WHERE $2::bigint IS NOT NULL
-ORDER BY health_score, client_name
-LIMIT $1::int
+WHERE $2::text <> ''
+ORDER BY client_name
+OFFSET $1::int
+LIMIT 50
 """
 
-_SETTINGS = """
-packs = ["client_health"]
-[database]
-dsn = "{dsn}"
-[server]
-port = 0
-[query]
-concurrency = {pool}
-[[queries]]
-name = "asked"
-file = "asked.sql"
-cache_key = "clients"
-[[queries.parameters]]
-name = "limit"
-[[queries.parameters]]
-name = "n"
-"""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Load:
+    """What one round brought: requests in a second, and how long each took, in seconds."""
+
+    rate: float
+    latencies: list[float]
+
+
+async def measure(scale: float) -> Report:
+    """Run it: ``scale`` 1 is five rounds of two seconds for each."""
+    rounds, seconds = max(2, round(5 * scale)), 2.0 if scale >= 1 else 0.5
+    with server() as running, tempfile.TemporaryDirectory() as folder:
+        dsn = running.dsn()
+        await load(dsn, _CLIENTS)
+        file = Path(folder) / "rows.sql"
+        file.write_text(_SQL, encoding="utf-8")
+        settings = Path(folder) / "afresh.toml"
+        settings.write_text(
+            f'packs = ["client_health"]\n[database]\ndsn = "{dsn}"\n[server]\nport = 0\n[[queries]]\nname = "rows"\n'
+            'path = "/rows"\nfile = "rows.sql"\ncache_key = "clients:{first}:{tag}"\n'
+            '[[queries.parameters]]\nname = "first"\n[[queries.parameters]]\nname = "tag"\n',
+            encoding="utf-8",
+        )
+        async with serving(settings) as ours, _plain(dsn, file) as plain:
+            tags = (f"{number}" for number in itertools.count())
+            kinds: dict[str, tuple[str, Callable[[], str], str]] = {
+                "plain aiohttp and asyncpg handler": (plain, lambda: next(tags), ""),
+                "Afresh, miss": (ours, lambda: next(tags), ""),
+                "Afresh, hit": (ours, lambda: "hit", ""),
+                "Afresh, hit, not modified": (ours, lambda: "hit", f"If-None-Match: {await _etag(ours)}\r\n"),
+            }
+            found: dict[str, list[_Load]] = {name: [] for name in kinds}
+            with progress() as bar:
+                task = bar.add_task("", total=rounds * len(kinds))
+                for number in range(rounds):
+                    for name in kinds if number % 2 == 0 else reversed(kinds):
+                        bar.update(task, description=f"round {number + 1}: {name}")
+                        url, tag, headers = kinds[name]
+                        found[name].append(await _round(url, tag, headers, seconds))
+                        bar.advance(task)
+    base = next(iter(found.values()))
+    return Report(
+        title="A named query's endpoint",
+        columns=("what", "requests a second", "to the plain handler", "p50", "p99", "p99 to the plain handler's"),
+        rows=tuple(_row(name, loads, base) for name, loads in found.items()),
+        note=(
+            f"Fifty rows of four columns; {_CONNECTIONS} connections, medians over {rounds} interleaved rounds of "
+            f"{seconds:g} s. The load and what is measured share the processors."
+        ),
+    )
+
+
+def _row(name: str, loads: list[_Load], base: list[_Load]) -> tuple[str, ...]:
+    def p(one: _Load, share: float) -> float:
+        return quantile(one.latencies, share)
+
+    pairs = list(zip(loads, base, strict=True))
+    return (
+        name,
+        f"{statistics.median(one.rate for one in loads):,.0f}",
+        f"{statistics.median(one.rate / other.rate for one, other in pairs):.2f}",
+        milliseconds(statistics.median(p(one, 0.5) for one in loads)),
+        milliseconds(statistics.median(p(one, 0.99) for one in loads)),
+        f"{statistics.median(p(one, 0.99) / p(other, 0.99) for one, other in pairs):.2f}",
+    )
+
+
+async def _round(url: str, tag: Callable[[], str], headers: str, seconds: float) -> _Load:
+    host, port = urlsplit(url).hostname, urlsplit(url).port
+    latencies: list[float] = []
+    until = time.perf_counter() + seconds
+
+    async def connection() -> None:
+        reader, writer = await asyncio.open_connection(host, port)
+        while (began := time.perf_counter()) < until:
+            writer.write(f"GET /rows?first=10&tag={tag()} HTTP/1.1\r\nHost: {host}:{port}\r\n{headers}\r\n".encode())
+            await _answer(reader)
+            latencies.append(time.perf_counter() - began)
+        writer.close()
+        await writer.wait_closed()
+
+    began = time.perf_counter()
+    await asyncio.gather(*(connection() for _ in range(_CONNECTIONS)))
+    return _Load(rate=len(latencies) / (time.perf_counter() - began), latencies=latencies)
+
+
+async def _answer(reader: asyncio.StreamReader) -> bytes:
+    """One answer's head, once its body has been read too. Raises RuntimeError for one that is no success."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    status = int(head[9:12])
+    if status not in (200, 304):
+        raise RuntimeError(head.decode())
+    length = next((line[15:] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), b"0")
+    if status == 200:
+        await reader.readexactly(int(length))
+    return head
+
+
+async def _etag(url: str) -> str:
+    host, port = urlsplit(url).hostname, urlsplit(url).port
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(f"GET /rows?first=10&tag=hit HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+    head = await _answer(reader)
+    writer.close()
+    await writer.wait_closed()
+    lines: Iterator[bytes] = (line for line in head.split(b"\r\n") if line.lower().startswith(b"etag:"))
+    return next(lines)[5:].strip().decode()
 
 
 @asynccontextmanager
 async def _plain(dsn: str, file: Path) -> AsyncIterator[str]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.plain_handler", dsn, str(file), str(POOL)), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "bench.plain_handler", dsn, str(file), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     try:
@@ -65,57 +155,3 @@ async def _plain(dsn: str, file: Path) -> AsyncIterator[str]:
     finally:
         process.terminate()
         await process.wait()
-
-
-async def _load(url: str, path: str, seconds: float) -> dict[str, float]:
-    parts = urlsplit(url)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.http_load", str(parts.hostname), str(parts.port), path),
-        *(str(CONNECTIONS), str(seconds)),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    out, _ = await process.communicate()
-    result: dict[str, float] = json.loads(out)
-    return result
-
-
-async def measure(scale: float) -> Report:
-    """The whole benchmark."""
-    seconds = max(0.5, 2.0 * scale)
-    with setup.server() as server, tempfile.TemporaryDirectory() as folder:
-        dsn = server.dsn()
-        await setup.load(dsn, max(100, int(1000 * min(1.0, scale))))
-        file = Path(folder) / "asked.sql"
-        file.write_text(_SQL, encoding="utf-8")
-        settings = Path(folder) / "afresh.toml"
-        settings.write_text(_SETTINGS.format(dsn=dsn, pool=POOL), encoding="utf-8")
-        async with setup.serving(settings) as ours, _plain(dsn, file) as theirs:
-            same, never = f"?limit={ROWS}&n=1", f"?limit={ROWS}&n={{n}}"
-            asked = {
-                ("the same again", "by hand, no cache"): (theirs, f"/clients{same}"),
-                ("the same again", "Afresh: hit"): (ours, f"/api/queries/asked{same}"),
-                ("never the same", "by hand"): (theirs, f"/clients{never}"),
-                ("never the same", "Afresh: miss"): (ours, f"/api/queries/asked{never}"),
-            }
-            results: dict[tuple[str, str], list[dict[str, float]]] = {kind: [] for kind in asked}
-            for round_ in range(ROUNDS + 1):
-                for kind, (url, path) in asked.items():
-                    result = await _load(url, path, 0.3 if round_ == 0 else seconds)
-                    if round_ > 0:  # the first is to warm up
-                        results[kind].append(result)
-    rows = []
-    for (question, what), found in results.items():
-        rate = statistics.median(one["answers"] / one["seconds"] for one in found)
-        p50, p99 = (statistics.median(one[name] for one in found) for name in ("p50", "p99"))
-        if not what.startswith("Afresh"):
-            floor = rate
-        rows.append((question, what, f"{rate:,.0f}", f"{rate / floor:.2f}", milliseconds(p50), milliseconds(p99)))
-    size = int(found[0]["bytes"])
-    return Report(
-        title="Named queries",
-        columns=("asked", "answered by", "answers a second", "to by hand", "p50", "p99"),
-        rows=tuple(rows),
-        note=f"{ROWS} rows in {size:,} bytes of JSON, {CONNECTIONS} requests under way, {POOL} connections to PostgreSQL "
-        f"on either side; by hand is aiohttp, asyncpg and orjson on uvloop. Medians of {ROUNDS} interleaved rounds of "
-        f"{seconds:g} s. Service, handler, PostgreSQL and load share the machine's two cores.",
-    )

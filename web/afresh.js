@@ -1,12 +1,16 @@
 // The browser client of Afresh: one WebSocket that says which of your cached data has become stale.
 //
 //   import { Afresh } from "/static/afresh.js";
-//   new Afresh("/ws", {
+//   const afresh = new Afresh("/ws", {
 //     patterns: ["clients", "nps"],                         // left out: everything
 //     onState: ({ state }) => state === "live" && reload(), // connected: load what you show
 //     onInvalidate: ({ patterns }) => drop(patterns),       // stale now, and fresh data can be read already
 //     onResync: () => dropEverything(),                     // what was missed cannot be said
 //   });
+//
+// And the rows of a named query, now and whenever they have become others; what comes back ends it:
+//
+//   const end = afresh.query("clients", { status: "active" }, (rows) => show(rows));
 //
 // It reconnects by itself, with growing and jittered pauses, and resumes where it was: whatever happened in between
 // is delivered, or `onResync` is called. Options and their defaults are below; `token` may be a function (also an async
@@ -39,6 +43,8 @@ export class Afresh {
   #timer = null; // the one thing waited for: the next attempt, an answer, or the end of a silence
   #position = null; // {epoch, offset} of the last thing heard
   #epoch = null;
+  #queries = new Map(); // by the id under which each is asked
+  #asked = 0;
   #current = true; // whether the service says that it can read its log
   #wakeUp = () => this.reconnect();
 
@@ -55,6 +61,19 @@ export class Afresh {
   /** Where a later connection would resume: {epoch, offset}, or null before the first one. */
   get position() {
     return this.#position;
+  }
+
+  /**
+   * Call `onRows(rows, message)` with what the named query answers, now and whenever it answers something else, and
+   * `onError(message)` where it has no answer for now. Returns a function that ends it.
+   */
+  query(name, params, onRows, onError = ({ code, message }) => console.error("afresh:", name, code, message)) {
+    const id = `query ${++this.#asked}`;
+    this.#queries.set(id, { name, params, onRows, onError });
+    if (this.#liveSince) this.#ask(id);
+    return () => {
+      if (this.#queries.delete(id) && this.#liveSince) this.#say({ type: "unsubscribe", id });
+    };
   }
 
   /** Give the connection up, if there is one, and try a new one at once. */
@@ -102,21 +121,26 @@ export class Afresh {
     const { type, epoch = this.#epoch, offset } = message;
     this.#epoch = epoch;
     if (type === "welcome") {
-      this.#socket.send(JSON.stringify({ type: "subscribe", id: ALL, patterns, since: this.#position ?? undefined }));
+      this.#say({ type: "subscribe", id: ALL, patterns, since: this.#position ?? undefined });
     } else if (type === "subscribed") {
       // What was missed has come before this; if it can no longer be told, a resync has.
       this.#position = { epoch, offset };
       this.#liveSince = Date.now();
+      for (const id of this.#queries.keys()) this.#ask(id);
       onState({ state: this.#current ? "live" : "deaf" });
     } else if (type === "error") {
       if (message.id === ALL) {
         this.#abandon();
         onState({ state: "refused", code: message.code, message: message.message });
+      } else if (this.#queries.has(message.id)) {
+        this.#queries.get(message.id).onError(message);
       } else if (message.id !== PROBE) console.error("afresh:", message.code, message.message);
     } else if (["invalidate", "resync", "position"].includes(type)) {
       this.#position = { epoch, offset };
       if (type === "invalidate") onInvalidate(message);
       if (type === "resync") onResync(message);
+    } else if (type === "result") {
+      this.#queries.get(message.id)?.onRows(message.rows, message);
     } else if (type === "status") {
       this.#current = message.current;
       if (this.#liveSince) onState({ state: this.#current ? "live" : "deaf" });
@@ -136,7 +160,16 @@ export class Afresh {
   #probe() {
     if (!this.#liveSince) return this.#retry(); // it never answered the subscription
     this.#wait(this.#options.patience, () => this.#retry());
-    this.#socket.send(JSON.stringify({ type: "unsubscribe", id: PROBE }));
+    this.#say({ type: "unsubscribe", id: PROBE });
+  }
+
+  #ask(id) {
+    const { name, params } = this.#queries.get(id);
+    this.#say({ type: "query", id, name, params });
+  }
+
+  #say(message) {
+    this.#socket.send(JSON.stringify(message));
   }
 
   #wait(pause, then) {

@@ -119,7 +119,7 @@ def test_what_is_no_json_object_is_not_parseable(frame: str | bytes) -> None:
     assert not caught.value.parseable
 
 
-TYPE = "type: expected subscribe or unsubscribe"
+TYPE = "type: expected subscribe, query or unsubscribe"
 ID = "id: expected a text of 1 to 64 characters"
 PATTERNS = "patterns: expected a list of 1 to 256 prefixes; left out, it means all"
 PATTERN = "expected a text of 1 to 512 characters"
@@ -157,6 +157,11 @@ OFFSET = "since.offset: expected a whole number, 0 or greater"
         (
             {"type": "subscribe", "id": "1", "pattern": ["a"]},
             "pattern: there is no such field here; expected type, id, patterns, since",
+        ),
+        ({"type": "query", "id": "1"}, "name: expected a query's name, a text of 1 to 64 characters"),
+        (
+            {"type": "query", "id": "1", "name": "q", "params": []},
+            "params: expected an object with the query's parameters",
         ),
         (
             {"type": "unsubscribe", "id": "1", "patterns": ["a"]},

@@ -11,7 +11,7 @@ import asyncio
 import json
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 
 import aiohttp
@@ -101,6 +101,8 @@ class Client(ABC):
         self._world = world
         self._random = random.Random(seed.random())
         self._since: Position | None = None
+        #: The newest that it was told.
+        self._told_of: Position | None = None
         #: Which connection this is, counted from 1.
         self._chain = 0
         self._reader: asyncpg.Connection | None = None
@@ -136,6 +138,8 @@ class Client(ABC):
     async def _told(self, message: Invalidate | Resync) -> None:
         """Read what is stale. The time that is noted is when it was heard."""
         at = asyncio.get_running_loop().time()
+        here = self._since
+        self._told_of = None if here is None else Position(epoch=here.epoch, offset=message.offset)
         if isinstance(message, Resync):
             read = await self._read(None)
             self._note("resync", at=at, offset=message.offset, detail=message.reason, read=read)
@@ -153,11 +157,10 @@ class Client(ABC):
     async def _read(self, patterns: tuple[str, ...] | None) -> dict[str, Content]:
         """Read what ``patterns`` name (None: all), and keep it; waits for the server as long as that takes."""
         found: dict[str, Content] = {}
-        for place in PLACES:
-            keys = None if patterns is None else keys_of(patterns, place)
-            if keys is not None and not keys:
-                continue
-            rows = await self._ask(place, keys)
+        wanted = {place: None if patterns is None else keys_of(patterns, place) for place in PLACES}
+        places = [place for place, keys in wanted.items() if keys is None or keys]
+        for place, rows in zip(places, await self._ask_all(places, wanted), strict=True):
+            keys = wanted[place]
             if keys is None:
                 found[place], self.history.kept[place] = rows, dict(rows)
             else:
@@ -165,6 +168,9 @@ class Client(ABC):
                 found[place] = part
                 self.history.kept[place].update(part)
         return found
+
+    async def _ask_all(self, places: list[str], wanted: Mapping[str, set[int] | None]) -> list[Content]:
+        return [await self._ask(place, wanted[place]) for place in places]
 
     async def _ask(self, place: str, keys: set[int] | None) -> Content:
         while True:
@@ -226,6 +232,38 @@ class WebSocketClient(Client):
                             offset = max(self._since.offset, event.offset)
                             self._since = Position(epoch=self._since.epoch, offset=offset)
         return "the events ended"
+
+
+class EndpointsClient(WebSocketClient):
+    """One that reads what is stale from the service itself, by named queries, at any instance: mostly not at the one that
+    told it."""
+
+    async def _ask(self, place: str, keys: set[int] | None) -> Content:
+        if keys is None:
+            return await super()._ask(place, None)
+        timeout = aiohttp.ClientTimeout(total=3)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            values = await asyncio.gather(*(self._get(session, place, key) for key in keys))
+        return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+
+    async def _ask_all(self, places: list[str], wanted: Mapping[str, set[int] | None]) -> list[Content]:
+        """At the same time, since an instance that is behind takes its time, and at once is when one is."""
+        if any(wanted[place] is None for place in places):
+            return await super()._ask_all(places, wanted)
+        return await asyncio.gather(*(self._ask(place, wanted[place]) for place in places))
+
+    async def _get(self, session: aiohttp.ClientSession, place: str, key: int) -> Value:
+        headers = {} if self._told_of is None else {"Afresh-Position": str(self._told_of)}
+        while True:
+            url = self._random.choice(self._world.instances).url
+            try:
+                async with session.get(f"{url}/api/queries/{place}?id={key}", headers=headers) as response:
+                    if response.status == 200:
+                        rows = (await response.json())["rows"]
+                        return tuple(rows[0].values()) if rows else None
+            except (aiohttp.ClientError, OSError, TimeoutError):
+                pass
+            await asyncio.sleep(0.05)
 
 
 class EventsClient(Client):

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from afresh_cache import client
-from faults.actors import Client, EventsClient, WebSocketClient, Writer, content
+from faults.actors import Client, EndpointsClient, EventsClient, WebSocketClient, Writer, content
 from faults.application import Application
 from faults.breaking import FAULTS, Fault, NotReached
 from faults.checker import Verdict, check, converged
@@ -136,7 +136,7 @@ class Round:
         await asyncio.gather(*(instance.ready() for instance in world.instances))
         clients: list[Client] = [
             WebSocketClient("first", world, self._random),
-            WebSocketClient("second", world, self._random),
+            EndpointsClient("endpoints", world, self._random),
             EventsClient("events", world, self._random),
         ]
         history.clients = [one.history for one in clients]

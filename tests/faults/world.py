@@ -53,6 +53,14 @@ READ = {
     "ledger": "SELECT json_object_agg(id, json_build_array(n)) FROM ledger WHERE $1::bigint[] IS NULL OR id = ANY ($1)",
 }
 
+#: One key of it, as a named query of the service.
+QUERIES = {
+    "latest": "SELECT n FROM latest WHERE id = $1::bigint",
+    "noted": "SELECT n FROM noted WHERE id = $1::bigint",
+    "board": "SELECT a, b FROM board WHERE id = $1::bigint",
+    "ledger": "SELECT n FROM ledger WHERE id = $1::bigint",
+}
+
 #: What it should hold, by its definition and the tables alone.
 LIVE = {
     "latest": "SELECT json_object_agg(id, json_build_array(n)) FROM ledger",
@@ -144,7 +152,17 @@ patterns = ["noted:{id}:"]
 [[views]]
 name = "board"
 patterns = ["board:{id}:"]
+""" + "".join(
+    f"""
+[[queries]]
+name = "{place}"
+file = "{place}.sql"
+cache_key = "{place}:{{id}}:"
+[[queries.parameters]]
+name = "id"
 """
+    for place in QUERIES
+)
 
 
 #: Below those that systems give to connections going out, any of which could have ours while its owner is down.
@@ -306,6 +324,8 @@ class Instance:
         self._folder.mkdir(parents=True)
         await self.to_server.start()
         await self.to_clients.start()
+        for place, sql in QUERIES.items():
+            (self._folder / f"{place}.sql").write_text(sql)
         (self._folder / "afresh.toml").write_text(
             f'[database]\ndsn = "{self._lane.dsn(self._database, self.to_server.port)}"\n'
             f"[server]\nport = {self._port}\nheartbeat = 1\nposition_interval = 0.5\nshutdown_timeout = 10\n"

@@ -24,6 +24,7 @@ from afresh_cache.messages import (
     read_server_message,
 )
 from afresh_notifier import websocket
+from afresh_notifier.errors import QueryError
 from afresh_notifier.websocket import MAX_SUBSCRIPTIONS
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(
@@ -157,6 +158,8 @@ def test_every_reason_for_a_resync_is_explained() -> None:
 def test_every_error_code_is_there_and_no_other() -> None:
     written = set(re.findall(r'code="(\w+)"', Path(websocket.__file__).read_text(encoding="utf-8")))
     assert len(written) >= 3
+    kinds: list[type[QueryError]] = [QueryError, *QueryError.__subclasses__()]
+    written |= {kind.code for kind in kinds}
     assert set(MESSAGES["error"]["payload"]["properties"]["code"]["x-known-codes"]) == written
 
 

@@ -12,7 +12,7 @@ import pytest
 from afresh_cache.messages import Position
 from afresh_notifier import invalidation_log
 from afresh_notifier import tail as tail_module
-from afresh_notifier.errors import BadParameter
+from afresh_notifier.errors import BadParameter, UnknownQuery
 from afresh_notifier.invalidation import Invalidation
 from afresh_notifier.named_queries.library import Library
 from afresh_notifier.observations import QueryAnswered, TailFailed
@@ -325,9 +325,12 @@ async def test_a_question_is_asked_without_http_too(numbers: asyncpg.Connection,
         assert (await ask("number?id=1")).how == "hit"
         for name, params, parameter in (
             ("number", {"id": "x"}, "id"),
-            ("numbre", {}, "query"),
             ("number", {"\ud800": 1}, "body"),
         ):
             with pytest.raises(BadParameter) as caught:
                 await library.question(name, params)
             assert caught.value.parameter == parameter
+        with pytest.raises(UnknownQuery, match="no named query 'numbre'; known here: number"):
+            await library.question("numbre", {})
+        with pytest.raises(UnknownQuery, match="known here: number"):
+            await library.question("numbre", {})

@@ -31,6 +31,7 @@ from afresh_notifier.board import Board
 from afresh_notifier.http import Api
 from afresh_notifier.hub import Hub
 from afresh_notifier.invalidation import Invalidation
+from afresh_notifier.live import Live
 from afresh_notifier.metrics import Metrics
 from afresh_notifier.observations import CaughtUp, FellBehind, Invalidated, Observation, TailFailed
 from afresh_notifier.refresher import Refresher
@@ -39,7 +40,7 @@ from afresh_notifier.settings import DatabaseSettings, Settings
 from afresh_notifier.subscriber import Subscriber
 from afresh_notifier.tail import Tail
 from conftest import PATIENCE, ServerUnderTest, eventually
-from support.doors import connect
+from support.doors import NoQueries, connect
 from support.scenario import connected
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -101,7 +102,8 @@ async def instance(dsn: str, *, most: int = 1_000, load: bool = True, run: bool 
         made.hub.join(made.subscriber)
         made.hub.listen(made.subscriber, None)
         refresher = Refresher(pool, lambda _: None, made.observed.append, concurrency=1)
-        api = Api(settings.server, made.hub, made.tail, refresher, Board(), Metrics(), made.observed.append)
+        live = Live(NoQueries(), buffer=settings.server.client_buffer)
+        api = Api(settings.server, made.hub, made.tail, live, refresher, Board(), Metrics(), made.observed.append)
         running = asyncio.create_task(made.tail.run() if run else asyncio.sleep(0), name="tail")
         try:
             async with app._http(settings, api) as url:

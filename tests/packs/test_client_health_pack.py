@@ -10,9 +10,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from conftest import ServerUnderTest, eventually
+from conftest import ServerUnderTest
 from packs.client_health_support import PACK, TABLES, VIEWS, load_sample, refresh
-from support.named_queries import asking
 
 INDEXES = (
     "idx_client_health_client_name",
@@ -458,29 +457,3 @@ async def test_demo_traffic_changes_something_for_clients_without_records_too(db
         async with db.transaction():
             await db.execute(PACK.read("demo/traffic.sql"))
             assert await db.fetchval("SELECT pg_current_xact_id_if_assigned()") is not None
-
-
-async def test_clients_are_asked_for_by_name(server: ServerUnderTest, filled: asyncpg.Connection) -> None:
-    dsn = server.dsn(await filled.fetchval("SELECT current_database()"))
-    async with asking(dsn, packs=[str(PACK.folder)]) as ask:
-        await ask.usable("clients")
-        everyone = (await ask("/api/clients?limit=1000")).rows
-        assert len(everyone) == await filled.fetchval("SELECT count(*) FROM client_health_summary")
-        assert [row["health_score"] for row in everyone] == sorted(row["health_score"] for row in everyone)
-        for status in ("healthy", "at-risk", "critical"):
-            rows = (await ask(f"/api/clients?status={status}&limit=1000")).rows
-            assert rows == [row for row in everyone if row["status"] == status]
-        assert len((await ask("/api/clients?limit=3")).rows) == 3
-        assert (await ask("/api/clients?status=sad")).code == "bad_parameter"
-        assert (await ask("/api/clients?limit=-1")).code == "query_refused"
-        assert (await ask("/api/clients.csv?limit=2")).body.count(b"\r\n") == 3
-        # Its answer follows the view.
-        subject = await filled.fetchval(PACK.read("demo/subject.sql"))
-        (before,) = [row for row in everyone if row["client_name"] == subject]
-        await filled.execute(PACK.read("demo/change.sql"), subject)
-
-        async def changed() -> bool:
-            rows = (await ask("/api/clients?limit=1000")).rows
-            return [row for row in rows if row["client_name"] == subject] != [before]
-
-        await eventually(changed)

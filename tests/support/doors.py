@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -21,9 +21,11 @@ import orjson
 from afresh_cache.messages import PROTOCOL, Position, ResyncReason, ServerMessage, read_server_message
 from afresh_notifier import app
 from afresh_notifier.board import Board
+from afresh_notifier.errors import UnknownQuery
 from afresh_notifier.http import Api
 from afresh_notifier.hub import Hub
 from afresh_notifier.invalidation import Invalidation
+from afresh_notifier.live import Answer, Live, Question
 from afresh_notifier.metrics import Metrics
 from afresh_notifier.observations import Observation, fan_out
 from afresh_notifier.refresher import Refresher
@@ -34,6 +36,18 @@ from afresh_notifier.tail import Tail
 from conftest import PATIENCE, eventually
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class NoQueries:
+    """Where there is no database, there are no queries."""
+
+    async def question(self, name: str, params: Mapping[str, Any]) -> Question:
+        """Raises `UnknownQuery`."""
+        raise UnknownQuery(name, f"there is no query {name} to be asked with {list(params)}")
+
+    async def ask(self, question: Question) -> Answer:
+        """Nobody can."""
+        raise AssertionError(question)
 
 
 class NoLog(Tail):
@@ -65,7 +79,8 @@ class Doors:
         self.hub.begin(epoch, 0)
         refresher = Refresher(pool, lambda _: None, self.observe, concurrency=1)
         tail = NoLog(pool, self.hub, self.observe, most=entries)
-        self.api = Api(server, self.hub, tail, refresher, self.board, self.metrics, self.observe)
+        live = Live(NoQueries(), buffer=server.client_buffer)
+        self.api = Api(server, self.hub, tail, live, refresher, self.board, self.metrics, self.observe)
         self.url = ""
 
     @property

@@ -21,6 +21,7 @@ PROTOCOL = "afresh.v1"
 MAX_PATTERNS = 256
 MAX_PATTERN_LENGTH = 512
 MAX_ID_LENGTH = 64
+MAX_NAME_LENGTH = 64
 MAX_EPOCH_LENGTH = 128
 
 ResyncReason = Literal["gap", "overflow", "expired", "restart"]
@@ -70,8 +71,20 @@ class Subscribe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Asks for the answer of the named query ``name``, now and whenever it has become another one."""
+
+    __pydantic_config__ = _STRICT
+
+    type: Literal["query"] = "query"
+    id: SubscriptionId
+    name: Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unsubscribe:
-    """Ends the subscription ``id``."""
+    """Ends the subscription, or the query, ``id``."""
 
     __pydantic_config__ = _STRICT
 
@@ -145,6 +158,19 @@ class Resync:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The answer to the query ``id``, in which everything up to ``offset`` is; ``truncated``: there are more rows."""
+
+    __pydantic_config__ = _TOLERANT
+
+    type: Literal["result"] = "result"
+    id: str
+    offset: int
+    truncated: bool = False
+    rows: list[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """Whether the instance at the other end is ``current``: while it is not, it cannot read the log, and tells nothing."""
 
@@ -166,25 +192,28 @@ class Error:
     message: str
 
 
-ClientMessage = Subscribe | Unsubscribe
-ServerMessage = Welcome | Subscribed | Invalidate | PositionUpdate | Resync | Status | Error
+ClientMessage = Subscribe | Query | Unsubscribe
+ServerMessage = Welcome | Subscribed | Invalidate | PositionUpdate | Resync | Result | Status | Error
 
 _CLIENT: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
 _SERVER: TypeAdapter[ServerMessage] = TypeAdapter(Annotated[ServerMessage, Field(discriminator="type")])
 #: What clients say, with the fields of each, and what each field takes.
 _FIELDS = {
     "subscribe": tuple(one.name for one in fields(Subscribe)),
+    "query": tuple(one.name for one in fields(Query)),
     "unsubscribe": tuple(one.name for one in fields(Unsubscribe)),
 }
 _EXPECTED: dict[tuple[str | int, ...], str] = {
     ("id",): f"a text of 1 to {MAX_ID_LENGTH} characters",
     ("patterns",): f"a list of 1 to {MAX_PATTERNS} prefixes; left out, it means all",
     ("patterns", "…"): f"a text of 1 to {MAX_PATTERN_LENGTH} characters",
+    ("name",): f"a query's name, a text of 1 to {MAX_NAME_LENGTH} characters",
+    ("params",): "an object with the query's parameters",
     ("since",): "a position, which has epoch and offset; left out, it means from now on",
     ("since", "epoch"): f"a text of 1 to {MAX_EPOCH_LENGTH} characters",
     ("since", "offset"): "a whole number, 0 or greater",
 }
-_SERVER_TYPES = ("welcome", "subscribed", "invalidate", "position", "resync", "status", "error")
+_SERVER_TYPES = ("welcome", "subscribed", "invalidate", "position", "resync", "result", "status", "error")
 
 
 def encode(message: ClientMessage | ServerMessage) -> bytes:
@@ -207,7 +236,7 @@ def _expectation(value: dict[str, Any], error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = first["loc"][1:]  # the first part is the message's type
     if not place:
-        return f"type: expected {' or '.join(_FIELDS)}"
+        return "type: expected subscribe, query or unsubscribe"
     written = ".".join(map(str, place))
     if first["type"] == "unexpected_keyword_argument":
         takes = ("epoch", "offset") if place[0] == "since" else _FIELDS[value["type"]]

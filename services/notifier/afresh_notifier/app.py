@@ -32,6 +32,7 @@ from afresh_notifier.http import Api
 from afresh_notifier.hub import Hub
 from afresh_notifier.lease import Lease
 from afresh_notifier.listener import Inbox, Listener
+from afresh_notifier.live import Live
 from afresh_notifier.logs import Log
 from afresh_notifier.metrics import Metrics
 from afresh_notifier.named_queries import named_query
@@ -129,6 +130,8 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
         library = Library(named, execution, hub, observe, cache_bytes=settings.query.cache_bytes)
         hub.watch(library.invalidate)
         tail.watch(library.follow)
+        live = Live(library, buffer=settings.server.client_buffer)
+        hub.watch(live.invalidate)
         async with database.explained(settings.database):
             await tail.load()
         lease = Lease(settings.database, settings.lease, _name(), inbox.nudge, observe)
@@ -149,7 +152,7 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
 
         listener = Listener(settings.database, hear, observe)
         endpoints = Endpoints(library, hub, tail)
-        api = Api(settings.server, hub, tail, refresher, board, metrics, observe, endpoints)
+        api = Api(settings.server, hub, tail, live, refresher, board, metrics, observe, endpoints)
         async with _http(settings, api) as url, asyncio.TaskGroup() as group:
             listening = group.create_task(listener.run(), name="listener")
             holding = group.create_task(lease.run(), name="lease")
@@ -158,6 +161,7 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
             following = group.create_task(tail.run(), name="tail")
             telling = group.create_task(hub.run(), name="hub")
             answering = group.create_task(library.run(), name="named queries")
+            keeping_answered = group.create_task(live.run(), name="live queries")
             inspecting = group.create_task(_inspect(settings, named, board, refresher, observe), name="inspection")
             measuring = group.create_task(_measure(pool, observe), name="measurement")
             observe(Serving(url=url))
@@ -175,7 +179,10 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
                     await lease.resign()
                     await tail.reach(math.inf)
                     await hub.drain()
-            for task in (holding, consuming, refreshing, following, telling, answering, inspecting, measuring):
+            for task in (
+                *(holding, consuming, refreshing, following, telling),
+                *(answering, keeping_answered, inspecting, measuring),
+            ):
                 task.cancel()
             await api.goodbye(GOODBYE)
 

@@ -15,6 +15,7 @@
     ├── BadPayload               a notification on our channel that is none of ours
     ├── BadRequest               what a client asked for over HTTP makes no sense
     ├── QueryError               a named query gives no answer
+    │   ├── UnknownQuery         there is none of this name
     │   ├── BadParameter         what a client sent for a parameter cannot be taken
     │   ├── QueryRefused         PostgreSQL, or the query itself, refuses these values
     │   ├── QueryTimedOut        it took longer than it may
@@ -121,6 +122,13 @@ class QueryError(AfreshError):
     def __init__(self, name: str, problem: str, *, hint: str = "") -> None:
         super().__init__(problem, hint=hint)
         self.name = name
+
+
+class UnknownQuery(QueryError):
+    """There is no named query of this name."""
+
+    code = "unknown_query"
+    status = 404
 
 
 class BadParameter(QueryError):

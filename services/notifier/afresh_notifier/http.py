@@ -19,6 +19,7 @@ from afresh_notifier.board import Board, ViewState
 from afresh_notifier.clock import rfc3339
 from afresh_notifier.errors import BadRequest, RefreshError
 from afresh_notifier.hub import Hub
+from afresh_notifier.live import Live
 from afresh_notifier.metrics import Metrics
 from afresh_notifier.named_queries.http import Endpoints
 from afresh_notifier.observations import ClientJoined, ClientLeft, Observe
@@ -43,6 +44,7 @@ class Api:
         settings: ServerSettings,
         hub: Hub,
         tail: Tail,
+        live: Live,
         refresher: Refresher,
         board: Board,
         metrics: Metrics,
@@ -52,6 +54,7 @@ class Api:
         self._settings = settings
         self._hub = hub
         self._tail = tail
+        self._live = live
         self._refresher = refresher
         self._board = board
         self._metrics = metrics
@@ -186,7 +189,8 @@ class Api:
     async def websocket(self, request: web.Request) -> web.StreamResponse:
         """`afresh.v1`."""
         return await self._stream(
-            "websocket", lambda: websocket.serve(request, self._hub, self._tail, self._settings, self._sockets)
+            "websocket",
+            lambda: websocket.serve(request, self._hub, self._tail, self._live, self._settings, self._sockets),
         )
 
     async def events(self, request: web.Request) -> web.StreamResponse:

@@ -266,7 +266,7 @@ class Hub:
 
     def _tell_current(self, subscriber: Subscriber, flush: _Flush) -> None:
         """Whether we are current, if he believes otherwise: after what he has to hear before he believes it again."""
-        if subscriber.current is flush.current or subscriber.lagging or not subscriber.listens:
+        if subscriber.current is flush.current or subscriber.lagging or not (subscriber.listens or subscriber.queries):
             return
         if subscriber.reads(self._buffer):
             subscriber.current = flush.current

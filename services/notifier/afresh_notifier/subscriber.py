@@ -44,6 +44,8 @@ class Subscriber:
     displaced: bool = False
     #: Whether he believes us to be current; whoever has just come does.
     current: bool = True
+    #: How many live queries he has.
+    queries: int = 0
 
     @property
     def lagging(self) -> bool:
@@ -52,7 +54,7 @@ class Subscriber:
 
     @property
     def listens(self) -> bool:
-        """Whether he wants to hear anything at all."""
+        """Whether he wants to hear of any pattern at all."""
         return self.interest is None or bool(self.interest)
 
     def reads(self, buffer: int) -> bool:

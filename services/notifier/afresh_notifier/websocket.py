@@ -23,6 +23,7 @@ from afresh_cache.messages import (
     PROTOCOL,
     Error,
     Position,
+    Query,
     Resync,
     ServerMessage,
     Subscribe,
@@ -32,14 +33,16 @@ from afresh_cache.messages import (
     encode,
     read_client_message,
 )
+from afresh_notifier.errors import QueryError
 from afresh_notifier.hub import Hub
 from afresh_notifier.invalidation import Invalidation
+from afresh_notifier.live import Live
 from afresh_notifier.replay import Interest
 from afresh_notifier.settings import ServerSettings
 from afresh_notifier.subscriber import Subscriber, message_of
 from afresh_notifier.tail import Tail
 
-#: Subscriptions that one connection may hold.
+#: Subscriptions and queries that one connection may hold, together.
 MAX_SUBSCRIPTIONS = 100
 
 
@@ -58,13 +61,15 @@ def frame(message: ServerMessage, position: Position) -> bytes:
 
 
 class Session:
-    """One client's subscriptions: pure but for what it tells the hub."""
+    """One client's subscriptions and queries: pure but for what it tells the hub and the live queries."""
 
-    def __init__(self, hub: Hub, tail: Tail, subscriber: Subscriber) -> None:
+    def __init__(self, hub: Hub, tail: Tail, live: Live, subscriber: Subscriber) -> None:
         self._hub = hub
         self._tail = tail
+        self._live = live
         self._subscriber = subscriber
         self._subscriptions: dict[str, Interest] = {}
+        self._queries: set[str] = set()
 
     def welcome(self) -> None:
         """The server's first word."""
@@ -79,14 +84,9 @@ class Session:
         except BadMessage as error:
             self._tell(Error(id=error.message_id, code="bad_message", message=str(error)))
             return error.parseable
-        if isinstance(message, Subscribe):
-            await self._subscribe(message)
-        else:
+        if isinstance(message, Unsubscribe):
             self._unsubscribe(message)
-        return True
-
-    async def _subscribe(self, message: Subscribe) -> None:
-        if len(self._subscriptions) >= MAX_SUBSCRIPTIONS and message.id not in self._subscriptions:
+        elif len(self._subscriptions.keys() | self._queries | {message.id}) > MAX_SUBSCRIPTIONS:
             self._tell(
                 Error(
                     id=message.id,
@@ -94,10 +94,28 @@ class Session:
                     message=f"one connection holds at most {MAX_SUBSCRIPTIONS}; subscribe to shorter prefixes instead",
                 )
             )
+        elif isinstance(message, Subscribe):
+            await self._subscribe(message)
+        else:
+            await self._query(message)
+        return True
+
+    async def _query(self, message: Query) -> None:
+        try:
+            question = await self._live.source.question(message.name, message.params)
+        except QueryError as error:
+            self._tell(Error(id=message.id, code=error.code, message=error.problem))
             return
+        self._end(message.id)
+        self._queries.add(message.id)
+        self._live.open(self._subscriber, message.id, question)
+        self._listen()
+
+    async def _subscribe(self, message: Subscribe) -> None:
         interest: Interest = None if message.patterns is None else frozenset(message.patterns)
         await self._tail.meet(message.since)
         # No await from here on: what is answered, and what is told after it, fit together.
+        self._end(message.id)
         self._subscriptions[message.id] = interest
         self._listen()
         here = self._hub.position
@@ -112,7 +130,7 @@ class Session:
         self._tell(Subscribed(id=message.id, epoch=here.epoch, offset=here.offset, recovered=recovered))
 
     def _unsubscribe(self, message: Unsubscribe) -> None:
-        if message.id not in self._subscriptions:
+        if not self._end(message.id):
             self._tell(
                 Error(
                     id=message.id,
@@ -121,8 +139,15 @@ class Session:
                 )
             )
             return
-        del self._subscriptions[message.id]
         self._listen()
+
+    def _end(self, id: str) -> bool:  # noqa: A002 - the protocol's word
+        """Whatever is called so is over; returns whether anything was."""
+        known = id in self._subscriptions or id in self._queries
+        self._subscriptions.pop(id, None)
+        self._queries.discard(id)
+        self._live.close(self._subscriber, id)
+        return known
 
     def _listen(self) -> None:
         interests = self._subscriptions.values()
@@ -135,7 +160,12 @@ class Session:
 
 
 async def serve(
-    request: web.Request, hub: Hub, tail: Tail, settings: ServerSettings, sockets: set[web.WebSocketResponse]
+    request: web.Request,
+    hub: Hub,
+    tail: Tail,
+    live: Live,
+    settings: ServerSettings,
+    sockets: set[web.WebSocketResponse],
 ) -> web.WebSocketResponse:
     """Handle one connection until it ends; it is in ``sockets`` for as long as it is open."""
     socket = web.WebSocketResponse(
@@ -146,23 +176,28 @@ async def serve(
     if transport is None:  # gone between the handshake and here
         return socket
     subscriber = Subscriber(transport=transport, frame=frame)
-    session = Session(hub, tail, subscriber)
+    session = Session(hub, tail, live, subscriber)
     sockets.add(socket)
+
+    def leave() -> None:
+        live.leave(subscriber)
+        hub.leave(subscriber)
+
     try:
         session.welcome()
         async for message in socket:
             if message.type is WSMsgType.BINARY:
-                hub.leave(subscriber)  # nothing may follow the close frame
+                leave()  # nothing may follow the close frame
                 await socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=b"text frames only")
             elif message.type is WSMsgType.TEXT and not await session.take(message.data):
-                hub.leave(subscriber)
+                leave()
                 await socket.close(code=WSCloseCode.INVALID_TEXT, message=b"not a JSON object")
             # A transport tells of a drained buffer to its protocol alone, which is aiohttp's: so it is asked.
             while transport.get_write_buffer_size() > settings.client_buffer and not transport.is_closing():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     finally:
         sockets.discard(socket)
-        hub.leave(subscriber)
+        leave()
         if socket.close_code == WSCloseCode.ABNORMAL_CLOSURE:
             transport.abort()  # it answers no ping: nor would it ever take what waits for it
     return socket

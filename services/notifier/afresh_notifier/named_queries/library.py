@@ -43,7 +43,7 @@ import orjson
 from afresh_cache.messages import Position
 from afresh_cache.store import PatternCache
 from afresh_notifier.clock import loop_time
-from afresh_notifier.errors import BadParameter, QueryError, QueryFailed, QueryUnusable
+from afresh_notifier.errors import BadParameter, QueryError, QueryFailed, QueryUnusable, UnknownQuery
 from afresh_notifier.hub import Hub
 from afresh_notifier.invalidation import Invalidation
 from afresh_notifier.named_queries.execution import Execution, NamesChanged, Rows, refused
@@ -100,7 +100,7 @@ class Answer:
     how: How
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Question:
     """What somebody asks: a query and values, and the key that tells it from all others, which is its answer's in the
     cache: an invalidation means it by a pattern that it begins with."""
@@ -217,7 +217,7 @@ class Library:
         query = self.queries.get(name)
         if query is None:
             known = ", ".join(self.queries) or "none"
-            raise BadParameter(name, "query", f"there is no named query {name[:100]!r}; known here: {known}")
+            raise UnknownQuery(name, f"there is no named query {name!r}; known here: {known}")
         prepared = await self.prepare(query)
         try:
             body = orjson.dumps(params)

@@ -1,16 +1,19 @@
--- Clients and how they are, the worst first. $1: their status, NULL for all; $2: how many at most.
+-- $1 status or NULL, $2 limit, $3 offset
 SELECT
+    client_id,
     client_name,
     segment,
     cse,
-    health_score,
     status,
+    health_score,
     nps_score,
     compliance_percentage,
+    last_meeting_date,
+    next_meeting_date,
     open_actions,
-    overdue_actions,
-    last_meeting_date
-FROM public.client_health_summary
+    overdue_actions
+FROM client_health_summary
 WHERE $1::text IS NULL OR status = $1
-ORDER BY health_score, client_name
-LIMIT $2::int
+ORDER BY client_name
+LIMIT $2::integer
+OFFSET $3::integer
