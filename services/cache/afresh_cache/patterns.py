@@ -29,6 +29,8 @@ KeyValue = str | int | float | bool | None
 SegmentValue = KeyValue | UUID | date | datetime | Decimal | Enum
 
 _WILDCARD = re.compile(r"[*?]")
+#: What cannot stand in any value, as `escape` and `segment` write it, and so tells where one ends.
+_SEPARATOR = re.compile(r"[^A-Za-z0-9._~%-]")
 _BRACE = re.compile(r"\{([^{}]*)\}")
 
 
@@ -127,6 +129,12 @@ class Template:
     def pieces(self) -> tuple[str, ...]:
         """The text before, between and after the places, so that there is one more than there are places."""
         return tuple(_BRACE.split(self.text)[::2])
+
+    @property
+    def tells_apart(self) -> bool:
+        """Whether different values always make different texts: something that no value can hold stands between any two
+        places. Of ``{a}-{b}``, filled as ``1-2-3``, nobody knows where ``a`` ends."""
+        return all(_SEPARATOR.search(piece) for piece in self.pieces[1:-1])
 
     def fill(self, values: Mapping[str, KeyValue]) -> str | None:
         """The pattern for these values; None where one is missing or null, so that only `literal` is sure."""
