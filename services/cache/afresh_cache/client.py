@@ -104,8 +104,9 @@ async def listen(
                         max_msg_size=0,
                         timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
                     )
-                    await socket.send_str(encode(Subscribe(id=SUBSCRIPTION, patterns=wanted, since=since)).decode())
                 async with socket:
+                    async with asyncio.timeout(CONNECT_TIMEOUT):
+                        await socket.send_str(encode(Subscribe(id=SUBSCRIPTION, patterns=wanted, since=since)).decode())
                     async for event, position in _events(socket, since):
                         since, failures = position, 0
                         if event is not None:
