@@ -2,6 +2,7 @@
 
 CacheError
 ├── BadMessage            a frame that is no message of the protocol
+├── CallbackCancelled     a callback ended as cancelled, and nobody had cancelled it
 ├── LoadsItself           a load that waits for itself
 ├── NothingLoaded         a block that was to load a value ended without one
 └── SubscriptionRefused   the server will not have us: trying again would not help
@@ -21,6 +22,15 @@ class BadMessage(CacheError, ValueError):
         super().__init__(problem)
         self.parseable = parseable
         self.message_id = message_id
+
+
+class CallbackCancelled(CacheError, RuntimeError):
+    """A callback of a `Subscriber` ended as if cancelled, which else would end all further calls in silence."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a callback was cancelled, or what it awaited was: catch CancelledError in it where that may be"
+        )
 
 
 class LoadsItself(CacheError, RuntimeError):
