@@ -388,6 +388,37 @@ async def test_a_load_that_asks_for_its_own_key_is_told_so() -> None:
     assert not cache._flights
 
 
+@pytest.mark.parametrize("length", [2, 3])
+async def test_loads_that_wait_for_each_other_in_a_ring_are_told_so(length: int) -> None:
+    caches = [PatternCache[str]() for _ in range(length)]
+    begun = asyncio.Barrier(length)
+
+    async def ask(number: int) -> str:
+        async def loader() -> str:
+            await begun.wait()
+            return await caches[(number + 1) % length].get_or_load("a", Loader())
+
+        return await caches[number].get_or_load("a", loader)
+
+    tasks = [asyncio.create_task(ask(number)) for number in range(length)]
+    await settled()
+    assert all(task.done() for task in tasks)
+    assert {type(task.exception()) for task in tasks} == {LoadsItself}
+    assert not any(cache._flights for cache in caches)
+
+
+async def test_one_who_waits_for_a_load_that_waits_for_another_is_told_nothing() -> None:
+    cache = PatternCache[str]()
+    loader = Loader()
+    inner = await asking(cache, loader, "inner")
+    outer = [asyncio.create_task(cache.get_or_load("outer", lambda: cache.get_or_load("inner", loader)))]
+    await settled()
+    outer.append(asyncio.create_task(cache.get_or_load("outer", loader)))
+    await settled()
+    loader.bring("1")
+    assert await asyncio.gather(inner, *outer) == ["1"] * 3
+
+
 async def test_a_value_that_is_too_large_is_returned_and_not_stored() -> None:
     cache = PatternCache[str](maxsize=3, getsizeof=len)
     loader = Loader()

@@ -52,9 +52,10 @@ class Flight(Generic[V]):
     have changed.
     """
 
-    __slots__ = ("_key", "_leader", "_table", "_waiters", "detached", "storable")
+    __slots__ = ("_key", "_leader", "_loop", "_table", "_waiters", "detached", "storable")
 
     def __init__(self, key: str, table: dict[str, Flight[V]], *, storable: bool) -> None:
+        self._loop = asyncio.get_running_loop()  # raises, before anything is done, where there is none
         self._key = key
         self._table = table
         # In the order in which they came. A future here is pending, or its waiter was cancelled and has yet to take it out.
@@ -67,6 +68,10 @@ class Flight(Generic[V]):
     def take_lead(self) -> None:
         """This task loads it."""
         self._leader = asyncio.current_task()
+
+    def is_left_behind(self) -> bool:
+        """Whether it belongs to another loop than this one, and may never end."""
+        return self._loop is not asyncio.get_running_loop()
 
     def is_led_here(self) -> bool:
         """Whether this task is the one that loads it, and so must not wait for it."""
