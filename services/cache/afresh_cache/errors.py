@@ -3,7 +3,7 @@
 CacheError
 ├── BadMessage            a frame that is no message of the protocol
 ├── CallbackCancelled     a callback ended as cancelled, and nobody had cancelled it
-├── LoadsItself           a load that waits for itself
+├── LoadsItself           a load that waits for itself, be it by way of others
 ├── NothingLoaded         a block that was to load a value ended without one
 └── SubscriptionRefused   the server will not have us: trying again would not help
 """
@@ -34,11 +34,12 @@ class CallbackCancelled(CacheError, RuntimeError):
 
 
 class LoadsItself(CacheError, RuntimeError):
-    """The task that loads ``key`` asked the cache for it, and would have waited for itself."""
+    """The task asked for ``key``, which it loads itself, or whose load waits for its own; it would have waited for ever."""
 
     def __init__(self, key: str) -> None:
         super().__init__(
-            f"the load of {key!r} asks the cache for the same key: it would wait for itself; load it directly"
+            f"the load of {key!r} asks the cache for the same key, itself or by way of other loads: "
+            "it would wait for itself; load it directly"
         )
         self.key = key
 

@@ -408,7 +408,7 @@ class PatternCache(MutableMapping[str, V]):
             self._lead(load, Flight(key, self._flights, storable=self._trusted))
             if key not in self._known:
                 self._index_fresh(key)
-        elif flight.is_led_here():
+        elif flight.waits_for_us():
             raise LoadsItself(key)
         return flight
 
@@ -575,7 +575,8 @@ class Load(Generic[V]):
     is stale; none of this concerns the block, and leaving it waits for nothing. Cancelling it while it loads gives the
     lead to one of those who wait.
 
-    A block that ends without a value raises `NothingLoaded`; one that asks for its own key again, `LoadsItself`.
+    A block that ends without a value raises `NothingLoaded`; one that asks for its own key again, or for one whose load
+    waits for this one's, `LoadsItself`.
     """
 
     __slots__ = ("_cache", "_flight", "_value", "early", "key", "missed", "stale", "ttl")
