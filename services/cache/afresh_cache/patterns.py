@@ -49,11 +49,11 @@ def escape(value: str | int | float | bool) -> str:
 
     Everything but letters, digits and ``-._~`` is percent-encoded as UTF-8 (RFC 3986), so that neither the separator
     nor a wildcard can come from data. The empty string becomes ``%00``, which no PostgreSQL text can hold; left empty it
-    would match every key.
+    would match every key. Half a surrogate pair is encoded as if it were a character: an application's text may hold one.
     """
     if isinstance(value, bool):
         return "true" if value else "false"
-    return quote(str(value), safe="") or "%00"
+    return quote(str(value), safe="", errors="surrogatepass") or "%00"
 
 
 def segment(value: SegmentValue) -> str:
