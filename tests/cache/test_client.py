@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -67,6 +68,20 @@ def free_port() -> int:
         plain.bind(("127.0.0.1", 0))
         port: int = plain.getsockname()[1]
         return port
+
+
+async def test_a_connection_on_which_nothing_can_be_said_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[aiohttp.ClientWebSocketResponse] = []
+
+    async def nothing_is_taken(self: aiohttp.ClientWebSocketResponse, text: str) -> None:
+        opened.append(self)
+        raise TimeoutError
+
+    monkeypatch.setattr(aiohttp.ClientWebSocketResponse, "send_str", nothing_is_taken)
+    async with doors() as open_doors, aclosing(listen(open_doors.url)) as events:
+        for _ in range(2):
+            assert isinstance(await heard(events), Disconnected)
+        assert [socket.closed for socket in opened] == [True, True]
 
 
 async def test_a_client_hears_what_concerns_it() -> None:

@@ -10,6 +10,7 @@ import gc
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -324,6 +325,45 @@ async def test_a_timeout_of_the_one_who_loads_is_his_alone() -> None:
     assert await waiting == "1"
 
 
+# Other loops
+
+
+def test_a_load_that_another_loop_has_left_behind_is_not_waited_for() -> None:
+    cache = PatternCache[str]()
+
+    async def left_behind() -> list[Asked]:
+        return [await asking(cache, Loader()) for _ in range(2)]
+
+    async def again() -> str:
+        loader = Loader()
+        loader.bring("1")
+        task = await asking(cache, loader)
+        assert task.done()
+        return task.result()
+
+    loop = asyncio.new_event_loop()
+    tasks = loop.run_until_complete(left_behind())
+    assert asyncio.run(again()) == "1"
+    assert cache["a"] == "1"
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.wait(tasks))
+    loop.close()
+    assert cache["a"] == "1"
+    assert not cache._flights
+
+
+def test_a_load_without_a_loop_leaves_nothing_behind() -> None:
+    cache = PatternCache[str]()
+
+    async def loader() -> str:
+        return "1"
+
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        cache.get_or_load("a", loader).send(None)
+    assert not cache._flights
+
+
 # The lease
 
 
@@ -386,6 +426,63 @@ async def test_a_load_that_asks_for_its_own_key_is_told_so() -> None:
     with pytest.raises(LoadsItself, match="'a'"):
         await outer()
     assert not cache._flights
+
+
+@pytest.mark.parametrize("length", [2, 3])
+async def test_loads_that_wait_for_each_other_in_a_ring_are_told_so(length: int) -> None:
+    caches = [PatternCache[str]() for _ in range(length)]
+    begun = asyncio.Barrier(length)
+
+    async def ask(number: int) -> str:
+        async def loader() -> str:
+            await begun.wait()
+            return await caches[(number + 1) % length].get_or_load("a", Loader())
+
+        return await caches[number].get_or_load("a", loader)
+
+    tasks = [asyncio.create_task(ask(number)) for number in range(length)]
+    await settled()
+    assert all(task.done() for task in tasks)
+    assert {type(task.exception()) for task in tasks} == {LoadsItself}
+    assert not any(cache._flights for cache in caches)
+
+
+async def test_one_who_waits_for_a_load_that_waits_for_another_is_told_nothing() -> None:
+    cache = PatternCache[str]()
+    loader = Loader()
+    inner = await asking(cache, loader, "inner")
+    outer = [asyncio.create_task(cache.get_or_load("outer", lambda: cache.get_or_load("inner", loader)))]
+    await settled()
+    outer.append(asyncio.create_task(cache.get_or_load("outer", loader)))
+    await settled()
+    loader.bring("1")
+    assert await asyncio.gather(inner, *outer) == ["1"] * 3
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_who_has_brought_what_another_waited_for_may_wait_for_that_one(fails: bool) -> None:
+    cache = PatternCache[str]()
+    loader, other = Loader(), Loader()
+
+    async def first() -> str:
+        with suppress(OSError):
+            await cache.get_or_load("a", loader)
+        return await cache.get_or_load("b", Loader())  # in the same step, before the other has run
+
+    async def second() -> str:
+        with suppress(OSError):
+            await cache.get_or_load("a", Loader())
+        return await other()
+
+    tasks = [asyncio.create_task(first()), asyncio.create_task(cache.get_or_load("b", second))]
+    await settled()
+    if fails:
+        loader.fail(OSError())
+    else:
+        loader.bring("1")
+    await settled()
+    other.bring("2")
+    assert await asyncio.gather(*tasks) == ["2", "2"]
 
 
 async def test_a_value_that_is_too_large_is_returned_and_not_stored() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from afresh_cache import client
 from afresh_cache.client import OnDisconnect, Subscriber
-from afresh_cache.errors import SubscriptionRefused
+from afresh_cache.errors import CallbackCancelled, SubscriptionRefused
 from afresh_cache.messages import Invalidate, Position, Resync
 from afresh_cache.store import PatternCache
 from conftest import PATIENCE, eventually
@@ -273,6 +273,56 @@ async def test_what_a_callback_raises_ends_the_block() -> None:
         await block()
 
 
+async def test_a_callback_that_ends_as_cancelled_ends_the_block() -> None:
+    """Nobody cancelled the one who calls: what it awaited was cancelled, and it would never be called again."""
+    held: list[asyncio.Future[None]] = []
+
+    async def on_invalidate(message: Invalidate) -> None:
+        held.append(asyncio.get_running_loop().create_future())
+        held[0].cancel()
+        await held[0]
+
+    async def block() -> None:
+        async with doors() as open_doors, Subscriber(open_doors.url, on_invalidate=on_invalidate) as subscriber:
+            await ready(subscriber)
+            open_doors.publish("a")
+            await asyncio.sleep(PATIENCE)
+
+    with pytest.raises(CallbackCancelled):
+        await block()
+
+
+@pytest.mark.parametrize("on_disconnect", ["clear", "bypass"])
+async def test_when_nobody_hears_any_more_the_cache_is_not_believed_though_the_block_takes_its_time_to_end(
+    on_disconnect: OnDisconnect,
+) -> None:
+    cache: PatternCache[int] = PatternCache()
+    kept: list[int] = []
+
+    def on_invalidate(message: Invalidate) -> None:
+        raise RuntimeError("no")
+
+    async def block() -> None:
+        async with (
+            doors() as open_doors,
+            Subscriber(
+                open_doors.url, cache=cache, on_disconnect=on_disconnect, on_invalidate=on_invalidate
+            ) as subscriber,
+        ):
+            await ready(subscriber)
+            cache["b"] = 1
+            open_doors.publish("a")
+            try:
+                await asyncio.sleep(PATIENCE)
+            finally:
+                kept.append(len(cache))
+                assert not subscriber.hears
+
+    with pytest.raises(RuntimeError, match="no"):
+        await block()
+    assert kept == [0]
+
+
 async def test_a_server_that_will_not_have_us_ends_the_block_and_the_cache_is_not_believed() -> None:
     cache = filled()
     with pytest.raises(SubscriptionRefused) as refused:
@@ -289,6 +339,35 @@ async def test_what_the_block_raises_comes_out_as_it_is() -> None:
     with pytest.raises(KeyError):
         async with doors() as open_doors, Subscriber(open_doors.url):
             raise KeyError("mine")
+
+
+async def test_what_the_block_raises_keeps_what_it_says_of_its_cause() -> None:
+    caused, met = OSError("cause"), OSError("met")
+
+    async def raises(error: Exception, cause: Exception | None) -> None:
+        async with doors() as open_doors, Subscriber(open_doors.url):
+            try:
+                raise met
+            except OSError:
+                raise error from cause
+
+    with pytest.raises(KeyError) as raised:
+        await raises(KeyError("mine"), caused)
+    assert raised.value.__cause__ is caused
+    assert raised.value.__context__ is met
+
+
+@pytest.mark.parametrize("inside", [True, False])
+async def test_a_subscriber_is_for_one_block(inside: bool) -> None:
+    async with doors() as open_doors:
+        subscriber = Subscriber(open_doors.url)
+        async with subscriber:
+            if inside:
+                with pytest.raises(RuntimeError, match="one block"):
+                    await subscriber.__aenter__()
+                await ready(subscriber)
+        with pytest.raises(RuntimeError, match="one block"):
+            await subscriber.__aenter__()
 
 
 async def test_cancelling_the_block_ends_it() -> None:

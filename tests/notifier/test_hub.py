@@ -365,6 +365,61 @@ async def test_a_flush_that_has_begun_does_not_say_what_has_become_true_since(mo
         assert status == Status(current=True)
 
 
+async def test_who_listens_before_the_flush_that_brings_what_was_missed_does_not_believe_us_current() -> None:
+    world = World()
+    world.hub.be_current(False)
+    await world.hub.flush()
+    world.publish("a:1")
+    world.hub.be_current(True)
+    _, wire = world.client("a")
+    assert [message for message, _ in wire.read()] == [Status(current=False)]
+    await world.hub.flush()
+    told, status = (message for message, _ in wire.read())
+    assert isinstance(told, Invalidate)
+    assert status == Status(current=True)
+
+
+async def test_a_flush_that_has_begun_does_not_say_that_we_are_current_when_we_are_not_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hub_module, "BURST", 1)
+    world = World()
+    clients = [world.client() for _ in range(3)]
+    flushing = asyncio.create_task(world.hub.flush())
+    await asyncio.sleep(0)
+    world.hub.be_current(False)
+    for subscriber, _ in clients:
+        world.hub.listen(subscriber, frozenset({"a"}))
+    await flushing
+    for _, wire in clients:
+        assert [message for message, _ in wire.read()] == [Status(current=False)]
+
+
+async def test_who_did_not_read_is_told_that_we_are_not_current_when_he_reads_again() -> None:
+    world = World(buffer=100)
+    subscriber, wire = world.client("a")
+    world.publish("a:" + "1" * 50)
+    await world.hub.flush()
+    assert not subscriber.lagging  # he has not read it, and nothing more waits for him
+    running = asyncio.create_task(world.hub.run())
+    world.hub.be_current(False)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(heard(wire)) == 1
+    await eventually(lambda: [message for message, _ in wire.read()] == [Status(current=False)])
+    running.cancel()
+
+
+async def test_who_listens_is_told_that_we_are_not_current_even_if_he_does_not_read() -> None:
+    world = World(buffer=100)
+    subscriber, wire = world.client("a")
+    world.publish("a:" + "1" * 50)
+    await world.hub.flush()
+    world.hub.be_current(False)
+    world.hub.listen(subscriber, frozenset({"a", "b"}))
+    assert [message for message, _ in wire.read()][1:] == [Status(current=False)]
+
+
 # Another log.
 
 

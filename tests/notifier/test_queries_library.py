@@ -207,6 +207,16 @@ async def test_queries_with_the_same_cache_key_do_not_share_answers(dsn: str, tm
                     assert reply.rows == [{"x": x, "a": a, "b": b}]
 
 
+@pytest.mark.parametrize("cache_key", ["same:{a}-{b}", "same:{a}{b}"])
+async def test_a_cache_key_that_may_mean_two_sets_of_values_does_not_make_them_share(
+    dsn: str, tmp_path: Path, cache_key: str
+) -> None:
+    made = query(tmp_path, "two", "SELECT $1::text AS a, $2::text AS b", "a", "b", cache_key=cache_key)
+    async with asking(dsn, made) as ask:
+        for a, b in (("1-2", "3"), ("1", "2-3"), ("12", "3"), ("1", "23")):
+            assert (await ask("two", params={"a": a, "b": b})).rows == [{"a": a, "b": b}]
+
+
 async def test_different_texts_of_one_value_share_an_answer(dsn: str, tmp_path: Path) -> None:
     listed: list[dict[str, Any]] = [{"name": "n"}, {"name": "at", "default": "2026-01-02T00:00:00Z"}]
     made = query(tmp_path, "got", "SELECT $1::int AS n, $2::timestamptz AS at", *listed)

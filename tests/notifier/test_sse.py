@@ -177,6 +177,21 @@ async def test_what_cannot_be_told_is_a_resync(last: str, reason: str) -> None:
             assert (await heard.hear()).name == "welcome"
 
 
+async def test_nothing_has_an_id_that_is_past_what_was_missed_before_that_was_told() -> None:
+    """A browser resumes from the last id that it read, whatever event that was."""
+    async with doors() as open_doors:
+        open_doors.publish("a")
+        await open_doors.flushed()
+        open_doors.hub.be_current(False)
+        async with stream(open_doors, headers={"Last-Event-ID": "epoch:0"}) as heard:
+            told = [await heard.hear() for _ in range(3)]
+            assert [(one.name, one.id) for one in told] == [
+                ("invalidate", "epoch:1"),
+                ("status", "epoch:1"),
+                ("welcome", "epoch:1"),
+            ]
+
+
 async def test_a_quiet_client_is_told_its_position_and_kept_open_by_comments() -> None:
     async with (
         doors(heartbeat=0.02, position_interval=0.02) as open_doors,

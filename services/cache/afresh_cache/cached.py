@@ -149,7 +149,8 @@ _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def _check(name: str, template: Template, parameters: Any, ignored: tuple[str, ...]) -> None:
-    """Raises TypeError where not every parameter is either in the template or ignored."""
+    """Raises TypeError where not every parameter is either in the template or ignored, or the template does not tell their
+    values apart."""
     for told, what in ((template.columns, f"the template {template.text!r}"), (ignored, "ignore")):
         for one in told:
             if one not in parameters:
@@ -162,6 +163,11 @@ def _check(name: str, template: Template, parameters: Any, ignored: tuple[str, .
             raise TypeError(f"{star}{one} of {name}() cannot stand in a key: name what it holds, or ignore it")
         if one in ignored:
             raise TypeError(f"{one!r} of {name}() is in the template and ignored at once")
+    if not template.tells_apart:
+        raise TypeError(
+            f"calls of {name}() that differ would share an entry: in the template {template.text!r} a value may hold what "
+            "stands between two places; put a colon between them"
+        )
     missing = [one for one in parameters if one not in template.columns and one not in ignored]
     if missing:
         listed = ", ".join(repr(one) for one in missing)

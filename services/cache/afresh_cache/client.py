@@ -13,7 +13,7 @@ import inspect
 import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypeVar, get_args
@@ -22,7 +22,7 @@ from urllib.parse import urlsplit, urlunsplit
 import aiohttp
 
 from afresh_cache.backoff import backoff
-from afresh_cache.errors import BadMessage, SubscriptionRefused
+from afresh_cache.errors import BadMessage, CallbackCancelled, SubscriptionRefused
 from afresh_cache.messages import (
     PROTOCOL,
     Error,
@@ -104,8 +104,9 @@ async def listen(
                         max_msg_size=0,
                         timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
                     )
-                    await socket.send_str(encode(Subscribe(id=SUBSCRIPTION, patterns=wanted, since=since)).decode())
                 async with socket:
+                    async with asyncio.timeout(CONNECT_TIMEOUT):
+                        await socket.send_str(encode(Subscribe(id=SUBSCRIPTION, patterns=wanted, since=since)).decode())
                     async for event, position in _events(socket, since):
                         since, failures = position, 0
                         if event is not None:
@@ -211,8 +212,9 @@ class Subscriber:
     acted on it, one after another, by a task of their own: one that takes its time delays no drop. At most `MAX_WAITING`
     messages wait for it; more become one resync. What they raise ends the block, as does a server that will not have us.
 
-    Raises ValueError for an address or an ``on_disconnect`` that is none; in the block `SubscriptionRefused`. When the
-    block is left, the cache is left as by a disconnection.
+    Raises ValueError for an address or an ``on_disconnect`` that is none, RuntimeError for a second block; in the block
+    `SubscriptionRefused`, and `CallbackCancelled` where a callback ends as cancelled. When the block ends, the cache is
+    left as by a disconnection, however long it then takes to leave it.
 
     Concurrency: two tasks in a group that the block waits for; leaving the block cancels both. The one that hears never
     waits but for the next message, and between hearing and dropping there is no await.
@@ -248,7 +250,7 @@ class Subscriber:
         self._ready = asyncio.Event()
         self._waiting: deque[Invalidate | Resync] = deque()
         self._filled = asyncio.Event()
-        self._block = self._running()
+        self._block: AbstractAsyncContextManager[None] | None = None
 
     @property
     def position(self) -> Position | None:
@@ -265,17 +267,22 @@ class Subscriber:
         await self._ready.wait()
 
     async def __aenter__(self) -> Self:
+        if self._block is not None:
+            raise RuntimeError("a Subscriber is for one block, and this one has had it: make another")
+        self._block = self._running()
         await self._block.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
+        assert self._block is not None  # noqa: S101 - it was entered
         return await self._block.__aexit__(kind, error, trace)
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
         self._judge()
+        failed: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
@@ -288,9 +295,9 @@ class Subscriber:
         except BaseExceptionGroup as errors:
             if len(errors.exceptions) > 1:
                 raise
-            raise errors.exceptions[0] from None
-        finally:
-            self._lose()
+            failed = errors.exceptions[0]
+        if failed is not None:  # raised here, where it keeps its own cause and context
+            raise failed
 
     async def _hear(self) -> None:
         events = listen(
@@ -300,6 +307,7 @@ class Subscriber:
             async for event in events:
                 self._take(event)
         finally:
+            self._lose()
             await events.aclose()
 
     def _take(self, event: Event) -> None:
@@ -359,15 +367,26 @@ class Subscriber:
                 self._cache.distrust()
 
     async def _call(self) -> None:
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            while self._waiting:
-                message = self._waiting.popleft()
-                called: object = None
-                if isinstance(message, Invalidate):
-                    called = self._on_invalidate and self._on_invalidate(message)
-                else:
-                    called = self._on_resync and self._on_resync(message)
-                if inspect.isawaitable(called):
-                    await called
+        try:
+            while True:
+                await self._filled.wait()
+                self._filled.clear()
+                while self._waiting:
+                    await self._call_with(self._waiting.popleft())
+        finally:
+            self._lose()  # the one who hears ends with us, but may take a second to close the connection
+
+    async def _call_with(self, message: Invalidate | Resync) -> None:
+        called: object = None
+        try:
+            if isinstance(message, Invalidate):
+                called = self._on_invalidate and self._on_invalidate(message)
+            else:
+                called = self._on_resync and self._on_resync(message)
+            if inspect.isawaitable(called):
+                await called
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise CallbackCancelled from error

@@ -2,7 +2,8 @@
 
 CacheError
 ├── BadMessage            a frame that is no message of the protocol
-├── LoadsItself           a load that waits for itself
+├── CallbackCancelled     a callback ended as cancelled, and nobody had cancelled it
+├── LoadsItself           a load that waits for itself, be it by way of others
 ├── NothingLoaded         a block that was to load a value ended without one
 └── SubscriptionRefused   the server will not have us: trying again would not help
 """
@@ -23,12 +24,22 @@ class BadMessage(CacheError, ValueError):
         self.message_id = message_id
 
 
+class CallbackCancelled(CacheError, RuntimeError):
+    """A callback of a `Subscriber` ended as if cancelled, which else would end all further calls in silence."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a callback was cancelled, or what it awaited was: catch CancelledError in it where that may be"
+        )
+
+
 class LoadsItself(CacheError, RuntimeError):
-    """The task that loads ``key`` asked the cache for it, and would have waited for itself."""
+    """The task asked for ``key``, which it loads itself, or whose load waits for its own; it would have waited for ever."""
 
     def __init__(self, key: str) -> None:
         super().__init__(
-            f"the load of {key!r} asks the cache for the same key: it would wait for itself; load it directly"
+            f"the load of {key!r} asks the cache for the same key, itself or by way of other loads: "
+            "it would wait for itself; load it directly"
         )
         self.key = key
 

@@ -16,6 +16,7 @@ asked before the invalidation. Where the leader of a detached flight gives up, t
 from __future__ import annotations
 
 import asyncio
+import weakref
 from enum import Enum, auto
 from typing import Any, Generic, TypeVar
 
@@ -45,6 +46,10 @@ class _Failed:
         self.error = error
 
 
+#: The flight that each task waits for, in whatever cache.
+_awaited: weakref.WeakKeyDictionary[asyncio.Task[Any], weakref.ref[Flight[Any]]] = weakref.WeakKeyDictionary()
+
+
 class Flight(Generic[V]):
     """A load of ``key``, entered in ``table`` until it ends or is detached.
 
@@ -52,9 +57,10 @@ class Flight(Generic[V]):
     have changed.
     """
 
-    __slots__ = ("_key", "_leader", "_table", "_waiters", "detached", "storable")
+    __slots__ = ("__weakref__", "_key", "_leader", "_loop", "_table", "_waiters", "detached", "storable")
 
     def __init__(self, key: str, table: dict[str, Flight[V]], *, storable: bool) -> None:
+        self._loop = asyncio.get_running_loop()  # raises, before anything is done, where there is none
         self._key = key
         self._table = table
         # In the order in which they came. A future here is pending, or its waiter was cancelled and has yet to take it out.
@@ -68,9 +74,21 @@ class Flight(Generic[V]):
         """This task loads it."""
         self._leader = asyncio.current_task()
 
-    def is_led_here(self) -> bool:
-        """Whether this task is the one that loads it, and so must not wait for it."""
-        return self._leader is not None and self._leader is asyncio.current_task()
+    def is_left_behind(self) -> bool:
+        """Whether it belongs to another loop than this one, and may never end."""
+        return self._loop is not asyncio.get_running_loop()
+
+    def waits_for_us(self) -> bool:
+        """Whether this task must not wait for it: it loads it itself, or something that the leader waits for, be it by way
+        of others. Whoever waits looks before, and waits at once, so that no ring ever closes."""
+        here = asyncio.current_task()
+        flight: Flight[Any] | None = self
+        while flight is not None and flight._leader is not None:
+            if flight._leader is here:
+                return True
+            awaited = _awaited.get(flight._leader)
+            flight = None if awaited is None else awaited()
+        return False
 
     async def wait(self) -> Landed[V] | Turn:
         """What becomes of it: the result, or one's turn. Raises what the leader's load raised.
@@ -83,6 +101,9 @@ class Flight(Generic[V]):
         """
         future: asyncio.Future[Landed[V] | _Failed | Turn] = asyncio.get_running_loop().create_future()
         self._waiters[future] = None
+        task = asyncio.current_task()
+        if task is not None:
+            _awaited[task] = weakref.ref(self)
         try:
             outcome = await future
         except BaseException:  # cancelled, or closed by a loop that ends
@@ -91,6 +112,9 @@ class Flight(Generic[V]):
             if future.done() and not future.cancelled() and future.result() is Turn.LEAD:
                 self.give_up()
             raise
+        finally:
+            if task is not None:
+                _awaited.pop(task, None)
         if isinstance(outcome, _Failed):
             try:
                 raise outcome.error
@@ -132,6 +156,7 @@ class Flight(Generic[V]):
             del self._table[self._key]
 
     def _wake(self, outcome: Landed[V] | _Failed | Turn) -> None:
+        self._leader = None  # those who are woken wait for nobody any more, though they have yet to run
         for future in self._waiters:
             if not future.done():
                 future.set_result(outcome)

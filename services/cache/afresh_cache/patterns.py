@@ -29,6 +29,8 @@ KeyValue = str | int | float | bool | None
 SegmentValue = KeyValue | UUID | date | datetime | Decimal | Enum
 
 _WILDCARD = re.compile(r"[*?]")
+#: What cannot stand in any value, as `escape` and `segment` write it, and so tells where one ends.
+_SEPARATOR = re.compile(r"[^A-Za-z0-9._~%-]")
 _BRACE = re.compile(r"\{([^{}]*)\}")
 
 
@@ -47,11 +49,11 @@ def escape(value: str | int | float | bool) -> str:
 
     Everything but letters, digits and ``-._~`` is percent-encoded as UTF-8 (RFC 3986), so that neither the separator
     nor a wildcard can come from data. The empty string becomes ``%00``, which no PostgreSQL text can hold; left empty it
-    would match every key.
+    would match every key. Half a surrogate pair is encoded as if it were a character: an application's text may hold one.
     """
     if isinstance(value, bool):
         return "true" if value else "false"
-    return quote(str(value), safe="") or "%00"
+    return quote(str(value), safe="", errors="surrogatepass") or "%00"
 
 
 def segment(value: SegmentValue) -> str:
@@ -127,6 +129,12 @@ class Template:
     def pieces(self) -> tuple[str, ...]:
         """The text before, between and after the places, so that there is one more than there are places."""
         return tuple(_BRACE.split(self.text)[::2])
+
+    @property
+    def tells_apart(self) -> bool:
+        """Whether different values always make different texts: something that no value can hold stands between any two
+        places. Of ``{a}-{b}``, filled as ``1-2-3``, nobody knows where ``a`` ends."""
+        return all(_SEPARATOR.search(piece) for piece in self.pieces[1:-1])
 
     def fill(self, values: Mapping[str, KeyValue]) -> str | None:
         """The pattern for these values; None where one is missing or null, so that only `literal` is sure."""

@@ -11,7 +11,7 @@ entries; `TLRUCache`, which has one for each, removes all that have expired by t
 the loop when many do at once; and both look at the clock and at a linked list or heap for each look-up, where here an
 entry carries its time with it, and only if it has any. `make bench ARGS=cache_access` measures it.
 
-Not safe for threads. Loads belong to one event loop.
+Not safe for threads. Loads belong to one event loop: what another one has left behind, nobody waits for.
 """
 
 from __future__ import annotations
@@ -387,6 +387,9 @@ class PatternCache(MutableMapping[str, V]):
         key = load.key
         value: Any = self._entries.get(key, _MISSING)
         flight = self._flights.get(key)
+        if flight is not None and flight.is_left_behind():
+            flight.detach()
+            flight = None
         stale = False
         if type(value) is _Timed:
             now = self._timer()
@@ -405,7 +408,7 @@ class PatternCache(MutableMapping[str, V]):
             self._lead(load, Flight(key, self._flights, storable=self._trusted))
             if key not in self._known:
                 self._index_fresh(key)
-        elif flight.is_led_here():
+        elif flight.waits_for_us():
             raise LoadsItself(key)
         return flight
 
@@ -572,7 +575,8 @@ class Load(Generic[V]):
     is stale; none of this concerns the block, and leaving it waits for nothing. Cancelling it while it loads gives the
     lead to one of those who wait.
 
-    A block that ends without a value raises `NothingLoaded`; one that asks for its own key again, `LoadsItself`.
+    A block that ends without a value raises `NothingLoaded`; one that asks for its own key again, or for one whose load
+    waits for this one's, `LoadsItself`.
     """
 
     __slots__ = ("_cache", "_flight", "_value", "early", "key", "missed", "stale", "ttl")

@@ -52,6 +52,7 @@ class _Flush:
 
     head: int
     current: bool
+    turns: int
     missed: dict[tuple[int, Interest], Missed] = field(default_factory=dict)
     frames: dict[tuple[object, int, Interest], bytes] = field(default_factory=dict)
     written: int = 0
@@ -78,6 +79,10 @@ class Hub:
         self._position_interval = position_interval
         self._head = 0
         self._current = True
+        #: Whether we were current when `_head` was reached; not while what was read to become current is yet to be flushed.
+        self._head_current = True
+        #: How often that we are current has begun or ended: a flush that is under way says nothing of it then.
+        self._turns = 0
         #: How often the log has become another one: a flush that is under way ends then.
         self._beginnings = 0
         self._subscribers: set[Subscriber] = set()
@@ -136,6 +141,8 @@ class Hub:
         """Whether the log can be read: while it cannot, nobody is told anything, and everybody is told that."""
         if current != self._current:
             self._current = current
+            self._head_current = self._head_current and current
+            self._turns += 1
             self._filled.set()
 
     def begin(self, epoch: str, offset: int) -> None:
@@ -193,7 +200,8 @@ class Hub:
         loop = asyncio.get_running_loop()
         positions_at = loop.time() + self._position_interval
         while True:
-            patience = LAG_PACE if any(s.lagging for s in self._subscribers) else positions_at - loop.time()
+            waiting = any(s.lagging or s.misled(self._current) for s in self._subscribers)
+            patience = LAG_PACE if waiting else positions_at - loop.time()
             try:
                 async with asyncio.timeout(max(0.0, patience)):
                     await self._filled.wait()
@@ -208,7 +216,7 @@ class Hub:
 
     async def flush(self) -> None:
         """Write what has been published since the last flush, and what waits for those who read again."""
-        self._head = self._replay.last
+        self._head, self._head_current = self._replay.last, self._current
         flush, beginnings = self._begin_flush(), self._beginnings
         for number, subscriber in enumerate(list(self._subscribers), 1):
             self._bring(subscriber, flush)
@@ -233,14 +241,15 @@ class Hub:
             subscriber.transport.write(subscriber.frame(message, self._position_of(subscriber)))
 
     def _begin_flush(self) -> _Flush:
-        return _Flush(head=self._head, current=self._current)
+        return _Flush(head=self._head, current=self._head_current, turns=self._turns)
 
     def _bring(self, subscriber: Subscriber, flush: _Flush) -> None:
         """Bring ``subscriber`` up to the flush's head: write what he has not heard, or, if he does not read, keep it."""
         if subscriber.transport.is_closing():
             return
         self._bring_news(subscriber, flush)
-        self._tell_current(subscriber, flush)
+        if flush.turns == self._turns and subscriber.reads(self._buffer):
+            self._tell_current(subscriber, flush)
 
     def _bring_news(self, subscriber: Subscriber, flush: _Flush) -> None:
         since = subscriber.offset
@@ -266,9 +275,7 @@ class Hub:
 
     def _tell_current(self, subscriber: Subscriber, flush: _Flush) -> None:
         """Whether we are current, if he believes otherwise: after what he has to hear before he believes it again."""
-        if subscriber.current is flush.current or subscriber.lagging or not (subscriber.listens or subscriber.queries):
-            return
-        if subscriber.reads(self._buffer):
+        if subscriber.misled(flush.current) and not subscriber.lagging:
             subscriber.current = flush.current
             self.tell(subscriber, Status(current=flush.current))
 

@@ -85,14 +85,16 @@ async def serve(request: web.Request, hub: Hub, tail: Tail, settings: ServerSett
     quiet = _chunked(b":\n\n") if chunked else b":\n\n"
     try:
         await tail.meet(since)
+        # No await from here to the welcome. What was missed comes first: each event's id says that all up to there has
+        # been told, and `listen` may have something to say.
         hub.join(subscriber)
-        hub.listen(subscriber, wanted)
         here = hub.position
         missed = None if since is None else hub.missed(since, wanted)
         if isinstance(missed, str):
             hub.tell(subscriber, Resync(offset=here.offset, reason=missed))
         elif isinstance(missed, Invalidation):
             hub.tell(subscriber, message_of(missed))
+        hub.listen(subscriber, wanted)
         hub.tell(subscriber, Welcome(epoch=here.epoch, offset=here.offset))
         while not transport.is_closing():
             await asyncio.sleep(settings.heartbeat)

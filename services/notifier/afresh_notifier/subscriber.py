@@ -57,6 +57,10 @@ class Subscriber:
         """Whether he wants to hear of any pattern at all."""
         return self.interest is None or bool(self.interest)
 
+    def misled(self, current: bool) -> bool:
+        """Whether he is to be told that we are ``current``, or not: he believes otherwise, and it concerns him."""
+        return self.current is not current and (self.listens or self.queries > 0)
+
     def reads(self, buffer: int) -> bool:
         """Whether his socket's ``buffer`` (bytes) has room; he who did not read must have taken half of it first."""
         bound = buffer // 2 if self.lagging else buffer

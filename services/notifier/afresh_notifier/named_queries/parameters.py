@@ -56,7 +56,8 @@ class Parameters:
         self._pieces = template.pieces
         self._places = [numbers[column] for column in template.columns]
         #: What is not in the cache key tells answers apart all the same.
-        self._others = [number for name, number in numbers.items() if name not in template.columns]
+        told = template.columns if template.tells_apart else ()
+        self._others = [number for name, number in numbers.items() if name not in told]
 
     def from_strings(self, given: Iterable[tuple[str, str]]) -> Values:
         """The values for the names and texts of a query string. Raises `BadParameter`."""
