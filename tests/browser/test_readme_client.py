@@ -24,7 +24,7 @@ _TABLE = """
 
 async def test_javascript_of_the_readme_hears_a_change(dsn: str, db: asyncpg.Connection) -> None:
     await db.execute(_TABLE)
-    (program,) = blocks("js")
+    program, _ = blocks("js")
     async with app.running(settings(dsn)) as service, browser() as opened:
         page = await opened.new_page()
         said: list[str] = []

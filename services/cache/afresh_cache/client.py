@@ -78,11 +78,11 @@ async def listen(
     patterns: Iterable[str] | None = None,
     token: str | None = None,
     since: Position | None = None,
-    heartbeat: float = HEARTBEAT,
+    heartbeat: float | None = None,
 ) -> AsyncGenerator[Event, None]:
     """Everything that concerns ``patterns`` (None: all), from ``since`` (None: now) on.
 
-    The server is pinged every ``heartbeat`` seconds; a connection that has not answered half as long after is given up.
+    The server is pinged every ``heartbeat`` seconds (None: `HEARTBEAT`); a connection that has not answered half as long after is given up.
 
     ``token`` is sent along as the subprotocol `bearer.<token>`, for a proxy in front: the service does not ask for it.
     ``url`` is the service's, `http://host:port` or `wss://host/ws`; of several, one for each instance, the next is tried
@@ -100,7 +100,7 @@ async def listen(
                     socket = await session.ws_connect(
                         address,
                         protocols=protocols,
-                        heartbeat=heartbeat,
+                        heartbeat=HEARTBEAT if heartbeat is None else heartbeat,
                         max_msg_size=0,
                         timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
                     )
