@@ -82,7 +82,8 @@ async def listen(
 ) -> AsyncGenerator[Event, None]:
     """Everything that concerns ``patterns`` (None: all), from ``since`` (None: now) on.
 
-    The server is pinged every ``heartbeat`` seconds (None: `HEARTBEAT`); a connection that has not answered half as long after is given up.
+    The server is pinged every ``heartbeat`` seconds (None: `HEARTBEAT`); a connection that has not answered half as long
+    after is given up.
 
     ``token`` is sent along as the subprotocol `bearer.<token>`, for a proxy in front: the service does not ask for it.
     ``url`` is the service's, `http://host:port` or `wss://host/ws`; of several, one for each instance, the next is tried
@@ -231,7 +232,7 @@ class Subscriber:
         on_disconnect: OnDisconnect = "keep",
         on_invalidate: Callback[Invalidate] | None = None,
         on_resync: Callback[Resync] | None = None,
-        heartbeat: float = HEARTBEAT,
+        heartbeat: float | None = None,
     ) -> None:
         if on_disconnect not in get_args(OnDisconnect):
             raise ValueError(f"on_disconnect: expected {', '.join(get_args(OnDisconnect))}, not {on_disconnect!r}")
