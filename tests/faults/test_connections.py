@@ -12,8 +12,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from afresh_notifier import database
 from afresh_notifier.observations import GapFound, Listening, ListeningLost, RefreshDone
-from conftest import ServerUnderTest, eventually
+from afresh_notifier.settings import DatabaseSettings
+from conftest import PATIENCE, ServerUnderTest, eventually
+from faults.world import Lane
+from support.proxy import Proxy
 from support.scenario import (
     CAPTURES,
     DIAMOND,
@@ -202,3 +206,32 @@ async def test_frozen_refresh_holds_up_no_other_view(dsn: str, db: asyncpg.Conne
             os.kill(frozen, signal.SIGCONT)
         await running.settled(db)
         assert await diamond_fresh(db)
+
+
+def test_a_connection_that_has_expired_is_given_back_though_the_server_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """asyncpg closes such a one first, and waits for the other end."""
+    monkeypatch.setattr(database, "RETURN_PATIENCE", 0.1)
+
+    async def play(lane: Lane) -> None:
+        proxy = Proxy("127.0.0.1", lane.port)
+        await proxy.start()
+        try:
+            async with (
+                lane.database() as name,
+                database.pool(DatabaseSettings(dsn=lane.dsn(name, proxy.port)), size=1) as pool,
+                asyncio.timeout(PATIENCE),
+            ):
+                async with database.lent(pool, PATIENCE) as connection:
+                    assert await connection.fetchval("SELECT 1") == 1
+                    await pool.expire_connections()
+                    proxy.freeze()
+                proxy.thaw()
+                async with database.lent(pool, PATIENCE) as connection:  # and there is room for another one
+                    assert await connection.fetchval("SELECT 2") == 2
+        finally:
+            await proxy.close()
+
+    with Lane() as lane:
+        asyncio.run(play(lane))

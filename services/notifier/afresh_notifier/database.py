@@ -29,6 +29,9 @@ Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 #: The oldest PostgreSQL that is supported, as `server_version_num` says it.
 OLDEST = 140_000
 
+#: How long the pool may take to have a connection back, in seconds.
+RETURN_PATIENCE = 2.0
+
 #: What a connection may raise when the server or the network refuses: worth another try later. An `InternalClientError`
 #: is what asyncpg raises on a connection that the server has just ended, before it has noticed its end.
 TRANSIENT = (
@@ -168,12 +171,23 @@ async def kept(pool: asyncpg.Pool, connection: asyncpg.pool.PoolConnectionProxy,
     try:
         yield
     except BaseException as error:
-        if not isinstance(error, asyncpg.PostgresError | AfreshError):
+        # What the server says as its last word leaves a connection that is of no more use, and not closed yet.
+        last = getattr(error, "severity", None) in ("FATAL", "PANIC")
+        if last or not isinstance(error, asyncpg.PostgresError | AfreshError):
             cut(connection)
         raise
     finally:
         watch.cancel()
-        await pool.release(connection)
+        await give_back(pool, connection)
+
+
+async def give_back(pool: asyncpg.Pool, connection: asyncpg.pool.PoolConnectionProxy) -> None:
+    """Let the pool have ``connection`` again, within `RETURN_PATIENCE`: one that has expired is closed first, and a server
+    that does not answer would be waited for without end. Then it is cut; what was done on it is done."""
+    try:
+        await pool.release(connection, timeout=RETURN_PATIENCE)
+    except TRANSIENT:
+        cut(connection)
 
 
 def cut(connection: Connection) -> None:

@@ -113,8 +113,11 @@ async def refresh(
     if its commit was not sent yet.
     """
     try:
-        async with pool.acquire(timeout=GRACE) as connection:
+        connection = await pool.acquire(timeout=GRACE)
+        try:
             return await _transaction(connection, view, oid, limits, follow)
+        finally:
+            await database.give_back(pool, connection)
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
         raise RefreshBusy(view, f"somebody else has {view} locked: {database.said(error)[0]}") from error
     except TimeoutError as error:
