@@ -396,3 +396,27 @@ async def test_cancelling_the_block_ends_it() -> None:
 def test_what_cannot_be_is_refused_at_once(arguments: dict[str, str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Subscriber(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"patterns": "customers"}, TypeError, r"write \['customers'\]"),
+        ({"patterns": ["customers:*"]}, ValueError, "is a glob; a subscriber names prefixes: 'customers:'"),
+        ({"patterns": ["orders:{id}"]}, ValueError, "is a template, .* names prefixes: 'orders:'"),
+        ({"cache": {}}, TypeError, "expected a PatternCache"),
+        ({"on_invalidate": "x"}, TypeError, "on_invalidate: expected a function"),
+        ({"heartbeat": 0}, ValueError, "heartbeat: expected seconds"),
+        ({"heartbeat": "5s"}, ValueError, "heartbeat: expected seconds"),
+    ],
+)
+def test_arguments_that_would_do_nothing_are_refused(
+    arguments: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        Subscriber("http://x", **arguments)
+
+
+async def test_nobody_waits_for_a_subscriber_that_has_not_begun() -> None:
+    with pytest.raises(RuntimeError, match="async with"):
+        await Subscriber("http://x").ready()

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
+import re
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Protocol, Self, TypeVar, get_args
+from typing import Literal, Protocol, Self, TypeVar, get_args, runtime_checkable
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
@@ -91,7 +92,7 @@ async def listen(
     Cancelling it, or closing it (`contextlib.aclosing`), closes the connection.
     """
     addresses = websocket_urls(url)
-    wanted = None if patterns is None else tuple(patterns)
+    wanted, heartbeat = prefixes(patterns), checked_heartbeat(heartbeat)
     protocols = (PROTOCOL,) if token is None else (PROTOCOL, f"bearer.{token}")
     failures = 0
     async with aiohttp.ClientSession() as session:
@@ -157,6 +158,26 @@ async def _events(
                 pass
 
 
+def prefixes(patterns: Iterable[str] | None) -> tuple[str, ...] | None:
+    """The patterns of interest. Raises TypeError for a text in place of several, ValueError for what can match nothing."""
+    if isinstance(patterns, str):
+        raise TypeError(f"patterns: expected a list of prefixes, not a text: write [{patterns!r}]")
+    wanted = None if patterns is None else tuple(patterns)
+    for pattern in wanted or ():
+        literal = re.split(r"[*{]", pattern)[0]
+        if literal != pattern:
+            what = "a template, as the service's settings have" if "{" in pattern else "a glob"
+            raise ValueError(f"patterns: {pattern!r} is {what}; a subscriber names prefixes: {literal!r}")
+    return wanted
+
+
+def checked_heartbeat(heartbeat: float | None) -> float | None:
+    """``heartbeat``, if it is one. Raises ValueError."""
+    if heartbeat is not None and not (isinstance(heartbeat, int | float) and heartbeat > 0):
+        raise ValueError(f"heartbeat: expected seconds, more than 0, not {heartbeat!r}")
+    return heartbeat
+
+
 def websocket_urls(url: str | Sequence[str]) -> list[str]:
     """The WebSocket's address at each of these services. Raises ValueError where there is none, or one that is none."""
     urls = [url] if isinstance(url, str) else list(url)
@@ -182,6 +203,7 @@ Message = TypeVar("Message", bound=Invalidate | Resync)
 Callback = Callable[[Message], Awaitable[object] | object]
 
 
+@runtime_checkable
 class Cache(Protocol):
     """What can be kept true: a `PatternCache`, or anything else with these four methods."""
 
@@ -238,13 +260,21 @@ class Subscriber:
             raise ValueError(f"on_disconnect: expected {', '.join(get_args(OnDisconnect))}, not {on_disconnect!r}")
         websocket_urls(url)
         self._url = url
-        self._patterns = None if patterns is None else tuple(patterns)
+        if cache is not None and not isinstance(cache, Cache):
+            raise TypeError(
+                f"cache: expected a PatternCache, or anything with delete_prefix, clear, distrust and trust, "
+                f"not {type(cache).__name__}"
+            )
+        for name, callback in (("on_invalidate", on_invalidate), ("on_resync", on_resync)):
+            if callback is not None and not callable(callback):
+                raise TypeError(f"{name}: expected a function or a coroutine function, not {callback!r}")
+        self._patterns = prefixes(patterns)
         self._token = token
         self._cache = cache
         self._on_disconnect = on_disconnect
         self._on_invalidate = on_invalidate
         self._on_resync = on_resync
-        self._heartbeat = heartbeat
+        self._heartbeat = checked_heartbeat(heartbeat)
         self._position = since
         self._connected = False
         self._current = True
@@ -264,7 +294,10 @@ class Subscriber:
         return self._connected and self._current
 
     async def ready(self) -> None:
-        """Return once the first subscription stands. Cancelling it stops waiting, no more."""
+        """Return once the first subscription stands. Raises RuntimeError outside of the block. Cancelling it stops waiting,
+        no more."""
+        if self._block is None:
+            raise RuntimeError("nobody connects yet: use it as: async with Subscriber(…) as subscriber")
         await self._ready.wait()
 
     async def __aenter__(self) -> Self:

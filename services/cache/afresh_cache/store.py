@@ -669,8 +669,8 @@ def _check_key(key: object) -> str:
 
 
 def _checked(ttl: float | None) -> float | None:
-    if ttl is not None and not ttl > 0:
-        raise ValueError(f"ttl: expected seconds, more than 0, or None for no end, not {ttl}")
+    if ttl is not None and not (isinstance(ttl, int | float) and ttl > 0):
+        raise ValueError(f"ttl: expected seconds, more than 0, or None for no end, not {ttl!r}")
     return ttl
 
 

@@ -53,6 +53,8 @@ def names(value: object) -> object:
 
 def _template(value: str) -> str:
     Template.parse(value)
+    if "*" in value:
+        raise ValueError(f"expected a prefix, in which * is nothing special: write {value.split('*')[0]!r}")
     return value
 
 

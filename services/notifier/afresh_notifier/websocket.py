@@ -171,7 +171,10 @@ async def serve(
     socket = web.WebSocketResponse(
         protocols=(PROTOCOL,), heartbeat=settings.heartbeat, max_msg_size=settings.max_frame, compress=False
     )
-    await socket.prepare(request)
+    try:
+        await socket.prepare(request)
+    except ConnectionError:  # gone during the handshake, which is no error of ours
+        return socket
     transport = request.transport
     if transport is None:  # gone between the handshake and here
         return socket
@@ -195,6 +198,8 @@ async def serve(
             # A transport tells of a drained buffer to its protocol alone, which is aiohttp's: so it is asked.
             while transport.get_write_buffer_size() > settings.client_buffer and not transport.is_closing():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
+    except ConnectionError:
+        pass  # gone, in the middle of an answer
     finally:
         sockets.discard(socket)
         leave()
