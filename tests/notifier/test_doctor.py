@@ -359,6 +359,17 @@ async def test_a_pattern_with_a_place_for_what_is_no_key(dsn: str, orders: async
     assert "its pattern clients:{client} has places for client" in found.what
 
 
+async def test_partitions_carry_the_keys_of_the_table_that_is_watched(dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(
+        """
+        CREATE TABLE visits (id int, day date) PARTITION BY RANGE (day);
+        CREATE TABLE visits_2026 PARTITION OF visits FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+        SELECT afresh.watch('visits', '{id}');
+        """
+    )
+    assert await bad(dsn, tables=[{"name": "visits", "keys": ["id"], "patterns": ["visits:{id}"]}]) == []
+
+
 # What is refreshed
 
 

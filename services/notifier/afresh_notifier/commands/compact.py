@@ -55,7 +55,8 @@ async def _compact(settings: DatabaseSettings) -> None:
         click.echo("Nothing has piled up.")
         return
     megabytes = (before["bytes"] - after["bytes"]) / 1e6
-    click.echo(f"{counted(taken, 'change')} folded to {counted(left, 'row')}, {megabytes:.1f} MB given back")
+    gave_back = f", {megabytes:.1f} MB given back" if megabytes >= 0.05 else ""
+    click.echo(f"{counted(taken, 'change')} folded to {counted(left, 'row')}{gave_back}")
 
 
 async def _begin(connection: asyncpg.Connection) -> asyncpg.Record:

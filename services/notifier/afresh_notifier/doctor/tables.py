@@ -55,8 +55,11 @@ async def check_keys(
         for row in rows
     ]
     for name, templates in plan.patterns.tables.items():
+        # A watch covers a whole tree of partitions, and its patterns are those of all.
+        tree = plan.patterns.catalogue.watched.get(name)
+        carried = {key for relative in (name, *(tree.kin if tree else ())) for key in wanted.get(relative, ())}
         for template in templates:
-            lacking = [column for column in template.columns if column not in wanted.get(name, ())]
+            lacking = [column for column in template.columns if column not in carried]
             if lacking:
                 findings.append(
                     warning(
