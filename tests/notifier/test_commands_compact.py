@@ -35,7 +35,7 @@ async def test_changes_are_folded_to_one_row_a_table(
     oldest = await db.fetchval("SELECT min(at) FROM afresh.change_log")
     ended = await afresh("compact", folder=tmp_path, dsn=dsn)
     assert ended.code == 0, ended.err
-    assert ended.out.startswith("27 changes folded to 2 rows, ")
+    assert ended.out == "27 changes folded to 2 rows\n"  # so few give nothing back
     assert [tuple(row) for row in await db.fetch(LOG)] == [
         ('"Other"', "UPDATE", None, 7),
         ("one", "UPDATE", None, 25),
