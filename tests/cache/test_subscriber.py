@@ -420,3 +420,12 @@ def test_arguments_that_would_do_nothing_are_refused(
 async def test_nobody_waits_for_a_subscriber_that_has_not_begun() -> None:
     with pytest.raises(RuntimeError, match="async with"):
         await Subscriber("http://x").ready()
+
+
+async def test_who_waits_for_a_subscription_that_will_never_stand_is_told_so() -> None:
+    async with asyncio.timeout(PATIENCE):
+        async with Subscriber("http://127.0.0.1:9") as subscriber:
+            waiting = asyncio.create_task(subscriber.ready())
+            await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="no subscription ever stood"):
+            await waiting

@@ -278,7 +278,9 @@ class Subscriber:
         self._position = since
         self._connected = False
         self._current = True
+        #: The first subscription stands, or there will be none.
         self._ready = asyncio.Event()
+        self._stood = False
         self._waiting: deque[Invalidate | Resync] = deque()
         self._filled = asyncio.Event()
         self._block: AbstractAsyncContextManager[None] | None = None
@@ -294,11 +296,13 @@ class Subscriber:
         return self._connected and self._current
 
     async def ready(self) -> None:
-        """Return once the first subscription stands. Raises RuntimeError outside of the block. Cancelling it stops waiting,
-        no more."""
+        """Return once the first subscription stands. Raises RuntimeError outside of the block. Cancelling it stops
+        waiting, no more."""
         if self._block is None:
             raise RuntimeError("nobody connects yet: use it as: async with Subscriber(…) as subscriber")
         await self._ready.wait()
+        if not self._stood:
+            raise RuntimeError("the block has ended, and no subscription ever stood")
 
     async def __aenter__(self) -> Self:
         if self._block is not None:
@@ -342,15 +346,17 @@ class Subscriber:
                 self._take(event)
         finally:
             self._lose()
+            self._ready.set()
             await events.aclose()
 
     def _take(self, event: Event) -> None:
         """Act on one event, at once."""
         match event:
             case Connected(position=position):
-                if not self._ready.is_set() and self._cache is not None:
+                if not self._stood and self._cache is not None:
                     self._cache.clear()
                 self._position, self._connected = position, True
+                self._stood = True
                 self._ready.set()
                 self._judge()
             case Disconnected():
