@@ -98,15 +98,16 @@ function showConnection() {
 
 function showBanner() {
   const lines = [];
+  const open = ["live", "deaf"].includes(connection.state);
   if (connection.state === "refused") lines.push(`The server refused the subscription: ${connection.message}`);
-  else if (connection.state === "deaf") lines.push("The service cannot read its log, and tells of nothing.");
-  else if (connection.state !== "live" && (everLive || connection.state === "waiting"))
+  else if (!open && (everLive || connection.state === "waiting"))
     lines.push("Not connected to the service.");
   if (problem) lines.push(problem);
   const old = lines.length > 0;
   const deaf = Boolean(snapshot) && !snapshot.listening;
-  if (connection.state === "live" && !problem) {
+  if (open && !problem) {
     lines.push(...reasons().map((reason) => `${reason}.`));
+    if (!lines.length && connection.state === "deaf") lines.push("The service cannot read its log, and tells of nothing.");
     if (deaf) lines.push("Changes reach the views once the service listens again.");
   }
   $("banner").hidden = lines.length === 0;
