@@ -238,6 +238,10 @@ class EndpointsClient(WebSocketClient):
     """One that reads what is stale from the service itself, by named queries, at any instance: mostly not at the one that
     told it."""
 
+    def __init__(self, name: str, world: World, seed: random.Random) -> None:
+        super().__init__(name, world, seed)
+        self.history.cached = True
+
     async def _ask(self, place: str, keys: set[int] | None) -> Content:
         if keys is None:
             return await super()._ask(place, None)

@@ -42,7 +42,7 @@ from dataclasses import dataclass, field
 
 from afresh_notifier.tail import CURRENT_FOR
 from faults.application import HEARTBEAT
-from faults.history import ApplicationHistory, ClientHistory, Content, Heard, History, Served, Value, keys_of, older
+from faults.history import ApplicationHistory, ClientHistory, Content, Heard, History, Value, keys_of, older
 from faults.world import PLACES, VIEWS
 
 #: For so many seconds may a cache that is to be bypassed serve what is not true any more: the longer of the two by which it
@@ -85,15 +85,15 @@ def check(history: History) -> Verdict:
             verdict.lost.append(
                 f"{place} shows {history.final[place].get(key)} for {key}, not {history.live[place].get(key)}"
             )
-    eye = _Eye(history, verdict)
+    eye, named = _Eye(history, verdict), _Named(history)
     committed = _committed(history)
     once = {key for place in PLACES for key in history.live[place] if key % 1_000_000}
     for client in history.clients:
         _in_order(client, verdict)
-        _fresh(client, eye, once, verdict)
+        _fresh(client, eye, named, once, verdict)
         _complete(client, history, committed, verdict)
     if history.application is not None:
-        _served(history.application, history, eye, verdict)
+        _served(history.application, history, eye, named, verdict)
     return verdict
 
 
@@ -173,20 +173,24 @@ def _in_order(client: ClientHistory, verdict: Verdict) -> None:
             last = heard.epoch, heard.offset
 
 
-def _fresh(client: ClientHistory, eye: _Eye, once: set[int], verdict: Verdict) -> None:
+def _fresh(client: ClientHistory, eye: _Eye, named: _Named, once: set[int], verdict: Verdict) -> None:
     """Rules 3, 4 and 5."""
     newest: dict[tuple[str, int], Value] = {}
     for heard in client.heard:
         for place, read in heard.read.items():
             seen = eye.upto(heard.epoch, heard.offset, place) if heard.kind == "invalidate" else {}
-            named = keys_of(heard.patterns, place) or ()
+            meant = keys_of(heard.patterns, place) or ()
             for key, value in read.items():
+                if client.cached and heard.kind == "invalidate":
+                    # What a refresh showed early, and a later message names, may be kept as it was until then (rule 10).
+                    last = named.last(heard.epoch, place, key, heard.offset)
+                    seen = eye.upto(heard.epoch, last, place)
                 if older(value, seen.get(key)):
                     verdict.stale.append(
                         f"{client.name} was told {heard.offset} at {heard.at:.3f} and read {value} for {place} {key}, "
                         f"where {seen.get(key)} was committed with it"
                     )
-                elif key in named and key in once and value is None:
+                elif key in meant and key in once and value is None:
                     verdict.stale.append(
                         f"{client.name} was told of {place} {key} at {heard.at:.3f}, and did not find it"
                     )
@@ -246,11 +250,11 @@ class _Named:
                 for key in (None,) if keys is None else keys:
                     self._offsets.setdefault((epoch, place, key), []).append(offset)
 
-    def last(self, served: Served, upto: int) -> int:
+    def last(self, epoch: str, place: str, key: int, upto: int) -> int:
         """The last offset up to ``upto`` that names the key, or all keys; 0 where none does."""
         found = 0
-        for key in (served.key, None):
-            offsets = self._offsets.get((served.epoch.rpartition("-")[2], served.place, key), [])
+        for one in (key, None):
+            offsets = self._offsets.get((epoch.rpartition("-")[2], place, one), [])
             number = bisect_right(offsets, upto)
             found = max(found, offsets[number - 1] if number else 0)
         return found
@@ -260,17 +264,16 @@ def _caught_up(application: ApplicationHistory, history: History) -> bool:
     return application.hears and application.offset >= max((offset for _, offset, _ in history.log), default=0)
 
 
-def _served(application: ApplicationHistory, history: History, eye: _Eye, verdict: Verdict) -> None:
+def _served(application: ApplicationHistory, history: History, eye: _Eye, named: _Named, verdict: Verdict) -> None:
     """Rules 10, 11 and 12."""
     told: dict[str, list[tuple[float, int]]] = {}  # by when somebody had been told which offset
     for heard in sorted((one for client in history.clients for one in client.heard), key=lambda one: one.at):
         if heard.kind == "invalidate":
             known = told.setdefault(heard.epoch, [])
             known.append((heard.at, max(heard.offset, known[-1][1] if known else 0)))
-    named = _Named(history)
     for served in application.served:
         what = f"the application answered {served.value} for {served.place} {served.key} at {served.at:.3f}"
-        last = named.last(served, served.offset)
+        last = named.last(served.epoch, served.place, served.key, served.offset)
         seen = eye.upto(served.epoch, last, served.place).get(served.key)
         if older(served.value, seen):
             verdict.stale.append(
@@ -279,7 +282,7 @@ def _served(application: ApplicationHistory, history: History, eye: _Eye, verdic
         known = told.get(served.epoch, [])
         number = bisect_left(known, (served.at - BOUND,))
         if served.cached and application.on_disconnect == "bypass" and number:
-            last = named.last(served, known[number - 1][1])
+            last = named.last(served.epoch, served.place, served.key, known[number - 1][1])
             seen = eye.upto(served.epoch, last, served.place).get(served.key)
             if older(served.value, seen):
                 verdict.stale.append(f"{what}, out of its cache, where others had been told of {seen} {BOUND} s before")

@@ -53,6 +53,8 @@ class ClientHistory:
     #: The client's copies; a place is missing until it was read.
     kept: dict[str, Content] = field(default_factory=dict)
     connected: bool = False
+    #: It reads what somebody keeps, and drops by what is named.
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
