@@ -7,6 +7,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from playwright.async_api import Browser, Page
 
 from afresh_notifier import app
 from afresh_notifier.settings_queries import ParameterSettings, QuerySettings
@@ -22,14 +23,20 @@ _TABLE = """
 """
 
 
+async def listened_to(opened: Browser, url: str) -> tuple[Page, list[str]]:
+    """A page of the service's own origin, and what it says on its console."""
+    page = await opened.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    await page.goto(f"{url}/healthz")
+    return page, said
+
+
 async def test_javascript_of_the_readme_hears_a_change(dsn: str, db: asyncpg.Connection) -> None:
     await db.execute(_TABLE)
     program, _ = blocks("js")
     async with app.running(settings(dsn)) as service, browser() as opened:
-        page = await opened.new_page()
-        said: list[str] = []
-        page.on("console", lambda message: said.append(message.text))
-        await page.goto(f"{service.url}/healthz")
+        page, said = await listened_to(opened, service.url)
         address = service.url.replace("http:", "ws:")
         await page.evaluate(f"() => {{ {program.replace('ws://127.0.0.1:8080', address)} }}")
         await eventually(lambda: service.hub.clients == 1)
@@ -39,10 +46,7 @@ async def test_javascript_of_the_readme_hears_a_change(dsn: str, db: asyncpg.Con
 async def test_browser_client_hears_a_change(dsn: str, db: asyncpg.Connection) -> None:
     await db.execute(_TABLE)
     async with app.running(settings(dsn)) as service, browser() as opened:
-        page = await opened.new_page()
-        said: list[str] = []
-        page.on("console", lambda message: said.append(message.text))
-        await page.goto(f"{service.url}/healthz")
+        page, said = await listened_to(opened, service.url)
         await page.evaluate(
             """async () => {
               const { Afresh } = await import("/static/afresh.js");
@@ -67,10 +71,7 @@ async def test_browser_client_shows_the_rows_of_a_query_and_ends_it(
     )
     with_query = settings(dsn).model_copy(update={"queries": (many,)})
     async with app.running(with_query) as service, browser() as opened:
-        page = await opened.new_page()
-        said: list[str] = []
-        page.on("console", lambda message: said.append(message.text))
-        await page.goto(f"{service.url}/healthz")
+        page, said = await listened_to(opened, service.url)
         await page.evaluate(
             """async () => {
               const { Afresh } = await import("/static/afresh.js");

@@ -344,7 +344,7 @@ async def test_who_is_connected_is_told_that_the_log_cannot_be_read_and_that_it_
                     "WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 )
                 assert await client.hear() == Status(current=False)
-                assert not one.tail.current
+                assert not one.hub.current
                 await append(db, "a")
                 async with connect(one.url) as late:  # who comes meanwhile is told before he is subscribed
                     await late.hear()
@@ -358,7 +358,7 @@ async def test_who_is_connected_is_told_that_the_log_cannot_be_read_and_that_it_
                         assert isinstance(told, Invalidate)
                         assert told.patterns == ["a"]
                         assert await one_client.hear() == Status(current=True)
-                assert one.tail.current
+                assert one.hub.current
         finally:
             await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
             hubbing.cancel()

@@ -353,10 +353,9 @@ class Subscriber:
         """Act on one event, at once."""
         match event:
             case Connected(position=position):
-                if not self._stood and self._cache is not None:
-                    self._cache.clear()
-                self._position, self._connected = position, True
-                self._stood = True
+                if not self._stood:
+                    self._clear()
+                self._position, self._connected, self._stood = position, True, True
                 self._ready.set()
                 self._judge()
             case Disconnected():
@@ -374,8 +373,7 @@ class Subscriber:
                         self._cache.delete_prefix(pattern)
                 self._told(event)
             case Resync():
-                if self._cache is not None:
-                    self._cache.clear()
+                self._clear()
                 self._told(event)
 
     def _told(self, message: Invalidate | Resync) -> None:
@@ -395,9 +393,13 @@ class Subscriber:
 
     def _deafen(self) -> None:
         """From now on nothing is heard."""
-        if self._cache is not None and self._on_disconnect == "clear":
-            self._cache.clear()
+        if self._on_disconnect == "clear":
+            self._clear()
         self._judge()
+
+    def _clear(self) -> None:
+        if self._cache is not None:
+            self._cache.clear()
 
     def _judge(self) -> None:
         if self._cache is not None and self._on_disconnect == "bypass":

@@ -40,14 +40,7 @@ from afresh_notifier.named_queries.execution import Execution
 from afresh_notifier.named_queries.http import Endpoints
 from afresh_notifier.named_queries.library import Library
 from afresh_notifier.named_queries.named_query import NamedQuery
-from afresh_notifier.observations import (
-    LogMeasured,
-    Observe,
-    Serving,
-    Stopping,
-    Warned,
-    fan_out,
-)
+from afresh_notifier.observations import LogMeasured, Observe, Serving, Stopping, Warned, fan_out
 from afresh_notifier.refresher import Refresher
 from afresh_notifier.replay import Replay
 from afresh_notifier.resources import query

@@ -20,7 +20,7 @@ of them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -141,9 +141,13 @@ class Live:
         self._forget(watched)
         return True
 
+    def ids(self, subscriber: Subscriber) -> Collection[str]:
+        """What he calls those that he wants to know."""
+        return self._opened.get(subscriber, {}).keys()
+
     def leave(self, subscriber: Subscriber) -> None:
         """He is gone."""
-        for id in list(self._opened.get(subscriber, ())):  # noqa: A001
+        for id in list(self.ids(subscriber)):  # noqa: A001
             self.close(subscriber, id)
 
     def invalidate(self, invalidation: Invalidation | None) -> None:

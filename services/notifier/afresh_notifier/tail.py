@@ -55,28 +55,17 @@ class Tail:
         #: How far the next read must reach; infinity where it must be made in any case.
         self._wanted = 0.0
         self._waiting: list[asyncio.Future[None]] = []
-        self._read_at = -math.inf
         self._following = False
         self._watchers: list[Callable[[bool], None]] = []
         self._alarm: asyncio.TimerHandle | None = None
 
-    @property
-    def current(self) -> bool:
-        """Whether the log has been read within `CURRENT_FOR` seconds: what was appended before that has been published."""
-        return loop_time() - self._read_at < CURRENT_FOR
-
-    @property
-    def following(self) -> bool:
-        """Whether the last reading was published, and the next is not overdue.
-
-        So what was appended is published within `CURRENT_FOR` seconds, or this is false: a reading begins `POLL` after the
-        one before at the latest, and fails by itself where the server does not answer. Mostly it is milliseconds.
-        """
-        return self._following
-
     def watch(self, watcher: Callable[[bool], None]) -> None:
-        """``watcher`` is called with `following` whenever that changes, after all that was read has been published. It
-        returns at once, and never raises."""
+        """``watcher`` is called when that we follow the log begins or ends: that the last reading was published, and the
+        next is not overdue. It is called after all that was read has been published, returns at once, and never raises.
+
+        So what was appended is published within `CURRENT_FOR` seconds, or we do not follow: a reading begins `POLL` after
+        the one before at the latest, and fails by itself where the server does not answer. Mostly it is milliseconds.
+        """
         self._watchers.append(watcher)
 
     def wake(self, offset: int | None = None) -> None:
@@ -177,7 +166,6 @@ class Tail:
 
     def _be_current(self, began: float) -> None:
         """A reading that began then has been published."""
-        self._read_at = began
         self._follow_is(True)
         if self._alarm is not None:
             self._alarm.cancel()

@@ -69,7 +69,6 @@ class Session:
         self._live = live
         self._subscriber = subscriber
         self._subscriptions: dict[str, Interest] = {}
-        self._queries: set[str] = set()
 
     def welcome(self) -> None:
         """The server's first word."""
@@ -86,7 +85,7 @@ class Session:
             return error.parseable
         if isinstance(message, Unsubscribe):
             self._unsubscribe(message)
-        elif len(self._subscriptions.keys() | self._queries | {message.id}) > MAX_SUBSCRIPTIONS:
+        elif len({message.id, *self._subscriptions, *self._live.ids(self._subscriber)}) > MAX_SUBSCRIPTIONS:
             self._tell(
                 Error(
                     id=message.id,
@@ -107,7 +106,6 @@ class Session:
             self._tell(Error(id=message.id, code=error.code, message=error.problem))
             return
         self._end(message.id)
-        self._queries.add(message.id)
         self._live.open(self._subscriber, message.id, question)
         self._listen()
 
@@ -143,11 +141,9 @@ class Session:
 
     def _end(self, id: str) -> bool:  # noqa: A002 - the protocol's word
         """Whatever is called so is over; returns whether anything was."""
-        known = id in self._subscriptions or id in self._queries
+        subscribed = id in self._subscriptions
         self._subscriptions.pop(id, None)
-        self._queries.discard(id)
-        self._live.close(self._subscriber, id)
-        return known
+        return self._live.close(self._subscriber, id) or subscribed
 
     def _listen(self) -> None:
         interests = self._subscriptions.values()
