@@ -88,7 +88,7 @@ def test_a_whole_file() -> None:
     [
         ("[server]\nprot = 1", "afresh.toml: server.prot: unknown key; did you mean 'port'?"),
         ("[sever]\nport = 1", "afresh.toml: sever: unknown key; did you mean 'server'?"),
-        ("colour = 1", "afresh.toml: colour: unknown key; known here: capture, database, lease, log, packs"),
+        ("colour = 1", "afresh.toml: colour: unknown key; known here: capture, chat, database, embedding"),
         (
             "[[views]]\nname = 'a'\nmax_laod = 0.1",
             "afresh.toml: views[0].max_laod: unknown key; did you mean 'max_load'?",
@@ -230,7 +230,7 @@ def test_a_list_in_a_variable_is_separated_by_commas_or_json(monkeypatch: pytest
         ("AFRESH_DSN", "x", "AFRESH_DSN: unknown setting; did you mean AFRESH_DATABASE__DSN?"),
         ("AFRESH_PACK", "x", "AFRESH_PACK: unknown setting; did you mean AFRESH_PACKS?"),
         ("AFRESH_REFRESH__MAX_WAIT", "5", 'AFRESH_REFRESH__MAX_WAIT: expected a duration with its unit: write "5s"'),
-        ("afresh_colour", "x", "afresh_colour: unknown setting; known here: capture, database"),
+        ("afresh_colour", "x", "afresh_colour: unknown setting; known here: capture, chat, database"),
     ],
 )
 def test_an_error_in_a_variable_names_the_variable(

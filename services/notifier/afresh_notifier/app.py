@@ -35,6 +35,7 @@ from afresh_notifier.listener import Inbox, Listener
 from afresh_notifier.live import Live
 from afresh_notifier.logs import Log
 from afresh_notifier.metrics import Metrics
+from afresh_notifier.models import Models
 from afresh_notifier.named_queries import named_query
 from afresh_notifier.named_queries.execution import Execution
 from afresh_notifier.named_queries.http import Endpoints
@@ -118,9 +119,10 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
     async with (
         database.pool(settings.database, size=2 * settings.refresh.concurrency + OTHERS) as pool,
         Execution.opened(settings.database, settings.query) as execution,
+        Models.opened(settings.embedding, settings.chat, observe) as models,
     ):
         tail = Tail(pool, hub, observe, most=settings.log.max_entries)
-        library = Library(named, execution, hub, observe, cache_bytes=settings.query.cache_bytes)
+        library = Library(named, execution, models, hub, observe, cache_bytes=settings.query.cache_bytes)
         hub.watch(library.invalidate)
         tail.watch(library.follow)
         live = Live(library, buffer=settings.server.client_buffer)

@@ -18,10 +18,15 @@
     │   ├── UnknownQuery         there is none of this name
     │   ├── BadParameter         what a client sent for a parameter cannot be taken
     │   ├── QueryRefused         PostgreSQL, or the query itself, refuses these values
+    │   │   ├── QueryConflict    what they would write is there already
+    │   │   └── QueryForbidden   the role as which the query is run may not
+    │   ├── NothingFound         it answers with one row, and there is none
     │   ├── QueryTimedOut        it took longer than it may
     │   ├── QueryBusy            no connection was free in time
     │   ├── QueryUnusable        it cannot work until a person changes something
     │   └── QueryFailed          PostgreSQL or the network refused: worth another try
+    ├── ModelError               a model that embeds or chats gives no answer
+    │   └── ModelRefused         it will not take this, however often it is asked
     ├── EmbeddedServerError      the demo's own PostgreSQL did not start
     ├── StoryUntold              something that must follow the demo's one change did not
     └── ServeError               the service cannot take its place (a port in use, …)
@@ -150,6 +155,27 @@ class QueryRefused(QueryError):
     status = 422
 
 
+class QueryConflict(QueryRefused):
+    """What was to be written is there already."""
+
+    code = "query_conflict"
+    status = 409
+
+
+class QueryForbidden(QueryRefused):
+    """The role as which the query is run may not do that, or not with these rows."""
+
+    code = "query_forbidden"
+    status = 403
+
+
+class NothingFound(QueryError):
+    """The query answers with one row, and there is none for these values."""
+
+    code = "nothing_found"
+    status = 404
+
+
 class QueryTimedOut(QueryError):
     """The query took longer than it may, and was stopped."""
 
@@ -171,6 +197,14 @@ class QueryUnusable(QueryError):
 
 class QueryFailed(QueryError):
     """PostgreSQL or the network refused this time."""
+
+
+class ModelError(AfreshError):
+    """A model does not answer, or not with what was asked for: worth another try later."""
+
+
+class ModelRefused(ModelError):
+    """The model will not take what it is sent; it may take something else."""
 
 
 class StoryUntold(AfreshError):

@@ -17,21 +17,28 @@ from afresh_notifier.observations import (
     CatalogueRead,
     CaughtUp,
     ChangesHeard,
+    ChatFailed,
     ClientJoined,
     ClientLeft,
     ClientResynced,
     ConnectFailed,
     ConsumeFailed,
     Delivered,
+    Embedded,
+    EmbeddingFailed,
+    EmbeddingsWaiting,
     FellBehind,
     Following,
     GapFound,
     Invalidated,
+    JobDone,
+    JobFailed,
     Leading,
     LeaseFailed,
     Listening,
     ListeningLost,
     LogMeasured,
+    NextChangeUnknown,
     Observation,
     PayloadRejected,
     QueryAnswered,
@@ -84,6 +91,13 @@ EVENTS: dict[type[Observation], tuple[int, str]] = {
     QueryBroken: (logging.WARNING, "query cannot be run"),
     QueryAnswered: (logging.DEBUG, "query answered"),
     QueryNotAnswered: (logging.DEBUG, "query not answered"),
+    ChatFailed: (logging.WARNING, "chat model does not answer"),
+    NextChangeUnknown: (logging.WARNING, "next change is not known"),
+    JobDone: (logging.INFO, "job done"),
+    JobFailed: (logging.ERROR, "job failed"),
+    Embedded: (logging.INFO, "embedded"),
+    EmbeddingFailed: (logging.WARNING, "embeddings cannot be made"),
+    EmbeddingsWaiting: (logging.DEBUG, "embeddings waiting"),
     Warned: (logging.WARNING, "look at this"),
     Serving: (logging.INFO, "serving"),
     Stopping: (logging.INFO, "stopping"),
@@ -113,6 +127,7 @@ _ENDS: dict[type[Observation], type[Observation]] = {
     Leading: LeaseFailed,
     Invalidated: TailFailed,
     RefreshDone: RefreshNotDone,
+    Embedded: EmbeddingFailed,
 }
 
 
@@ -133,7 +148,7 @@ class Log:
         level, event = EVENTS[kind]
         if isinstance(observation, QueryAnswered) and not self._logger.is_enabled_for(level):
             return  # of these there may be thousands a second
-        of = getattr(observation, "view", "")
+        of = getattr(observation, "view", "") or getattr(observation, "table", "")
         if kind in _ENDS.values():
             self._in_a_row[kind, of] += 1
             count = self._in_a_row[kind, of]

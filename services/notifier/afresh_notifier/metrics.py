@@ -9,15 +9,21 @@ from afresh_notifier.observations import (
     CatalogueRead,
     CaughtUp,
     ChangesHeard,
+    ChatFailed,
     ClientJoined,
     ClientLeft,
     ClientResynced,
     ConsumeFailed,
     Delivered,
+    Embedded,
+    EmbeddingFailed,
+    EmbeddingsWaiting,
     FellBehind,
     Following,
     GapFound,
     Invalidated,
+    JobDone,
+    JobFailed,
     Leading,
     Listening,
     ListeningLost,
@@ -90,6 +96,15 @@ class Metrics:
             registry=r,
         )
         self._usable = Gauge("afresh_query_usable", "1 while the query can be run", ["query"], registry=r)
+        self._chats = Counter("afresh_chat_failures", "Chats in which the model gave no answer", ["query"], registry=r)
+        self._jobs = Counter("afresh_jobs", "Runs of jobs", ["job", "outcome"], registry=r)
+        self._embedded = Counter("afresh_embedded_rows", "Rows that got embeddings", ["table"], registry=r)
+        self._embedding_failures = Counter(
+            "afresh_embedding_failures", "Rows whose embedding could not be made or stored", ["table"], registry=r
+        )
+        self._embeddings_waiting = Gauge(
+            "afresh_embeddings_waiting", "Rows that wait for embeddings (counted up to 10,000)", ["table"], registry=r
+        )
         self._lagging = Gauge("afresh_clients_lagging", "Clients that did not read at the last flush", registry=r)
 
     def __call__(self, observation: Observation) -> None:
@@ -97,7 +112,7 @@ class Metrics:
         match observation:
             case QueryAnswered(query=query, how=how, seconds=seconds, rows=rows):  # first, as there are most of these
                 self._answers.labels(query, how).inc()
-                if how in ("miss", "csv"):
+                if how in ("miss", "csv", "write"):
                     self._query_seconds.labels(query).observe(seconds)
                     self._query_rows.labels(query).inc(rows)
             case Listening():
@@ -154,6 +169,18 @@ class Metrics:
                 self._usable.labels(query).set(1)
             case QueryBroken(query=query):
                 self._usable.labels(query).set(0)
+            case ChatFailed(query=query):
+                self._chats.labels(query).inc()
+            case JobDone(job=job):
+                self._jobs.labels(job, "done").inc()
+            case JobFailed(job=job):
+                self._jobs.labels(job, "failed").inc()
+            case Embedded(table=table, rows=rows):
+                self._embedded.labels(table).inc(rows)
+            case EmbeddingFailed(table=table, rows=rows):
+                self._embedding_failures.labels(table).inc(rows)
+            case EmbeddingsWaiting(table=table, rows=rows):
+                self._embeddings_waiting.labels(table).set(rows)
             case QueryNotAnswered(query=query, code=code):
                 self._query_failures.labels(query, code).inc()
             case _:

@@ -257,7 +257,7 @@ class QueryBroken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryAnswered:
-    """A named query was answered ``how``: "hit", "miss", "stale", or "csv", which is never kept."""
+    """A named query was answered ``how``: "hit", "miss", "stale"; or "csv" or "write", which are never kept."""
 
     query: str
     how: str
@@ -272,6 +272,73 @@ class QueryNotAnswered:
     query: str
     code: str
     problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatFailed:
+    """The chat model gave no answer for a named query, which then answered with what its SQL composed."""
+
+    query: str
+    problem: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextChangeUnknown:
+    """A refreshed view's `next_change` gives no instant: the view is refreshed again in ``retry_in`` seconds."""
+
+    view: str
+    problem: str
+    hint: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDone:
+    """A job was run, for the time ``due`` (ISO 8601)."""
+
+    job: str
+    due: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFailed:
+    """A job failed for the ``failures``-th time in a row; it is run again in ``retry_in`` seconds."""
+
+    job: str
+    problem: str
+    hint: str
+    failures: int
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """``rows`` of ``table`` have embeddings of their texts; ``skipped`` have changed again, or are gone."""
+
+    table: str
+    rows: int
+    skipped: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingFailed:
+    """Embeddings of ``table`` could not be made or stored, of ``rows`` rows; they are tried again later."""
+
+    table: str
+    rows: int
+    problem: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingsWaiting:
+    """So many ``rows`` of ``table`` wait for their embeddings (counted up to a bound)."""
+
+    table: str
+    rows: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,6 +397,13 @@ Observation = (
     | QueryBroken
     | QueryAnswered
     | QueryNotAnswered
+    | ChatFailed
+    | NextChangeUnknown
+    | JobDone
+    | JobFailed
+    | Embedded
+    | EmbeddingFailed
+    | EmbeddingsWaiting
     | Warned
     | Serving
     | Stopping

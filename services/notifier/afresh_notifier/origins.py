@@ -78,7 +78,7 @@ class Origins:
                 "Last-Event-ID, Content-Type, If-None-Match, Afresh-Position"
             )
             response.headers["Access-Control-Expose-Headers"] = (
-                "ETag, X-Cache, Afresh-Position, Afresh-Max-Rows, Content-Disposition"
+                "ETag, X-Cache, Afresh-Position, Afresh-Max-Rows, Afresh-Answered-By, Content-Disposition"
             )
             others = response.headers.get("Vary")
             response.headers["Vary"] = f"{others}, Origin" if others else "Origin"

@@ -31,6 +31,13 @@ from afresh_notifier.settings_values import (
     folded_name,
     names,
 )
+from afresh_notifier.settings_work import (
+    ChatModelSettings,
+    EmbeddingModelSettings,
+    Embeddings,
+    Jobs,
+    anchored_jobs,
+)
 
 #: Where settings are looked for when nothing is said.
 DEFAULT_FILE = Path("afresh.toml")
@@ -135,6 +142,12 @@ class ViewSettings(Section):
         None, description="Cache keys that a refresh of it makes stale; left out: the view's own name."
     )
     every: Period | None = Field(None, description="Refresh at least this often, for views that read the clock.")
+    next_change: str | None = Field(
+        None,
+        min_length=1,
+        description="A file with one SELECT of the instant after `now()` at which its content will be another although no "
+        "row is written, or NULL; it is refreshed then. A path from the folder of this file.",
+    )
     debounce: Duration | None = Field(None, description="See `[refresh]`.")
     max_wait: Period | None = Field(None, description="See `[refresh]`.")
     max_load: float | None = Field(None, gt=0, le=1, description="See `[refresh]`.")
@@ -180,6 +193,8 @@ class Pack(Section):
     tables: Tables = ()
     views: Views = ()
     queries: Queries = ()
+    jobs: Jobs = ()
+    embeddings: Embeddings = ()
 
 
 class Settings(BaseSettings):
@@ -203,9 +218,13 @@ class Settings(BaseSettings):
     lease: LeaseSettings = LeaseSettings()
     log: LogSettings = LogSettings()
     query: QueryDefaults = QueryDefaults()
+    embedding: EmbeddingModelSettings = EmbeddingModelSettings()
+    chat: ChatModelSettings = ChatModelSettings()
     tables: Tables = ()
     views: Views = ()
     queries: Queries = ()
+    jobs: Jobs = ()
+    embeddings: Embeddings = ()
 
     @classmethod
     def settings_customise_sources(
@@ -219,6 +238,10 @@ class Settings(BaseSettings):
         """The environment overrides what is given to the constructor, which is the file."""
         del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings
+
+
+#: What names files: a pack, or the settings.
+Sections = TypeVar("Sections", Pack, Settings)
 
 
 def http_address(host: str, port: int) -> str:
@@ -251,7 +274,7 @@ def load(path: Path | None = None) -> Settings:
         raise SettingsError(complaints(error, str(file), Settings, os.environ) + unknown) from error
     if unknown:
         raise SettingsError(unknown)
-    return settings.model_copy(update={"queries": anchored(settings.queries, file.parent)})
+    return _anchored(settings, file.parent)
 
 
 def load_pack(file: Path) -> Pack:
@@ -260,7 +283,22 @@ def load_pack(file: Path) -> Pack:
         pack = Pack.model_validate(read_toml(file))
     except ValidationError as error:
         raise SettingsError(complaints(error, str(file), Pack)) from error
-    return pack.model_copy(update={"queries": anchored(pack.queries, file.parent)})
+    return _anchored(pack, file.parent)
+
+
+def _anchored(sections: Sections, folder: Path) -> Sections:
+    """The same with all files as paths from where we are; ``folder`` is that of the file that names them."""
+    views = tuple(
+        view if view.next_change is None else view.model_copy(update={"next_change": str(folder / view.next_change)})
+        for view in sections.views
+    )
+    return sections.model_copy(
+        update={
+            "views": views,
+            "queries": anchored(sections.queries, folder),
+            "jobs": anchored_jobs(sections.jobs, folder),
+        }
+    )
 
 
 def read_toml(file: Path) -> dict[str, Any]:

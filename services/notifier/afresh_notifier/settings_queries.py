@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -66,12 +66,39 @@ class ParameterSettings(Section):
         False, description="Whether it may be NULL: left out where there is no default, or `null` in JSON."
     )
     enum: tuple[Any, ...] | None = Field(None, min_length=1, description="The only values that it takes.")
+    embed: str | None = Field(
+        None,
+        description="It is not sent, but made: the embedding (see `[embedding]`) of the text parameter of this name.",
+    )
+    dimensions: int | None = Field(None, ge=1, le=16_000, description="How many numbers that embedding has.")
     description: str = Field("", description="What it is, for `/openapi.json`.")
+
+    @model_validator(mode="after")
+    def _sent_or_made(self) -> Self:
+        if (self.embed is None) != (self.dimensions is None):
+            raise PydanticCustomError(AT_ODDS, "embed and dimensions belong together: write both, or neither", {})
+        if self.embed is not None and (self.default is not None or self.nullable or self.enum is not None):
+            raise PydanticCustomError(
+                AT_ODDS, "{name} is made by embed, so that default, nullable and enum have no use", {"name": self.name}
+            )
+        return self
 
     @property
     def required(self) -> bool:
         """Whether a client must give it."""
-        return self.default is None and not self.nullable
+        return self.default is None and not self.nullable and self.embed is None
+
+
+class ChatStep(Section):
+    """What a writing query that answers with one row does after it, with a chat model or without."""
+
+    messages: str = Field(
+        description="The column with what a chat model is sent: a JSON array of `role` and `content`."
+    )
+    answer: str = Field(description="The text column with the answer, which a chat model's takes the place of.")
+    then: str | None = Field(
+        None, description="A statement that is run with the answer: `$1` is the row as jsonb; a path like `file`."
+    )
 
 
 class QuerySettings(Section):
@@ -85,6 +112,17 @@ class QuerySettings(Section):
         "GET", description="`GET`: parameters in the query string; `POST`: in a JSON object."
     )
     file: str = Field(min_length=1, description="Its SQL, one SELECT: a path from the folder of this file.")
+    writes: bool = Field(
+        False,
+        description="It may write: run each time for whoever POSTs, never kept; an INSERT … RETURNING will do too.",
+    )
+    one: bool = Field(False, description="Answer with its one row as an object; 404 where there is none.")
+    role: str | None = Field(None, min_length=1, description="The role as which it is run (`SET LOCAL ROLE`).")
+    session: dict[str, str] = Field(
+        {},
+        description="Settings of its transaction, for policies to read (`current_setting`); `{parameter}` is a value.",
+    )
+    chat: ChatStep | None = Field(None, description="What follows its one row, where that is a turn in a chat.")
     cache_key: Pattern | None = Field(
         None,
         description="What makes its answers stale: any pattern that this key begins with. `{parameter}` stands for a "
@@ -117,9 +155,45 @@ class QuerySettings(Section):
                         "{key} has a place for {place}, which is no parameter; known here: {known}",
                         {"key": key, "place": place, "known": ", ".join(known) or "none"},
                     )
+                if self._is_made(place):
+                    raise PydanticCustomError(
+                        AT_ODDS, "{key} has a place for {place}, which no client sends", {"key": key, "place": place}
+                    )
         if len(set(places_in(self.url_path))) < len(places_in(self.url_path)):
             raise PydanticCustomError(AT_ODDS, "path has two places for one parameter", {})
+        made = {parameter.name: parameter.embed for parameter in self.parameters if parameter.embed is not None}
+        for name, source in made.items():
+            if source not in known or source in made:
+                raise PydanticCustomError(
+                    AT_ODDS, "{name} is made of {source}, which no client sends", {"name": name, "source": source}
+                )
         return self
+
+    @model_validator(mode="after")
+    def _allowed_together(self) -> Self:
+        kept = self.cache_key is not None or self.ttl is not None or self.stale_ttl > 0
+        if self.writes and (self.method != "POST" or kept):
+            raise PydanticCustomError(
+                AT_ODDS, 'a query with writes = true has method = "POST", and neither cache_key, ttl nor stale_ttl', {}
+            )
+        if self.chat is not None and not (self.writes and self.one):
+            raise PydanticCustomError(AT_ODDS, "chat needs writes = true and one = true", {})
+        for key, value in self.session.items():
+            if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", key, re.ASCII):
+                raise PydanticCustomError(
+                    AT_ODDS, "session: expected names with a dot in them, such as app.tenant, not {key}", {"key": key}
+                )
+            for place in places_in(value):
+                if place not in {parameter.name for parameter in self.parameters} or self._is_made(place):
+                    raise PydanticCustomError(
+                        AT_ODDS,
+                        "session.{key} has a place for {place}, which no client sends",
+                        {"key": key, "place": place},
+                    )
+        return self
+
+    def _is_made(self, name: str) -> bool:
+        return any(parameter.name == name and parameter.embed is not None for parameter in self.parameters)
 
     @property
     def url_path(self) -> str:
@@ -129,7 +203,8 @@ class QuerySettings(Section):
     @property
     def template(self) -> Template:
         """Its cache key."""
-        default = ":".join([self.name, *(f"{{{parameter.name}}}" for parameter in self.parameters)])
+        sent = (parameter.name for parameter in self.parameters if parameter.embed is None)
+        default = ":".join([self.name, *(f"{{{name}}}" for name in sent)])
         return Template.parse(self.cache_key or default)
 
 
@@ -147,9 +222,20 @@ def places_in(path: str) -> list[str]:
     return _PLACE.findall(path)
 
 
+def filled(text: str, values: Mapping[str, str]) -> str:
+    """``text`` with the values in the places of these parameters."""
+    return _PLACE.sub(lambda place: values[place[1]], text)
+
+
 def anchored(queries: Iterable[QuerySettings], folder: Path) -> tuple[QuerySettings, ...]:
     """The queries with their files as paths from where we are; ``folder`` is that of the file that names them."""
-    return tuple(query.model_copy(update={"file": str(folder / query.file)}) for query in queries)
+    made = []
+    for query in queries:
+        update: dict[str, Any] = {"file": str(folder / query.file)}
+        if query.chat is not None and query.chat.then is not None:
+            update["chat"] = query.chat.model_copy(update={"then": str(folder / query.chat.then)})
+        made.append(query.model_copy(update=update))
+    return tuple(made)
 
 
 def _each_once(queries: tuple[QuerySettings, ...]) -> tuple[QuerySettings, ...]:

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
@@ -47,7 +47,8 @@ def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInf
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from _fields(inner, f"{prefix}{name}.")
         elif get_args(inner) and isinstance(get_args(inner)[0], type) and issubclass(get_args(inner)[0], BaseModel):
-            yield from _fields(get_args(inner)[0], f"{prefix}{name}[].")
+            several = "[]" if get_origin(inner) is tuple else ""
+            yield from _fields(get_args(inner)[0], f"{prefix}{name}{several}.")
         else:
             yield f"{prefix}{name}", field
 

@@ -24,6 +24,19 @@ _HEADERS = {
 }
 
 
+#: The one that the answer of a chat has.
+_CHAT_HEADERS = {"Afresh-Answered-By": "`model` or `query`: whether a chat model gave the answer."}
+
+#: What may be asked of every answer that is kept.
+_POSITION = {
+    "name": "Afresh-Position",
+    "in": "header",
+    "required": False,
+    "description": "`<epoch>:<offset>`: the answer must cover what was logged up to there.",
+    "schema": {"type": "string"},
+}
+
+
 def listed(library: Library) -> list[dict[str, Any]]:
     """All queries, for `/api/queries`."""
     return [_listed(library, query) for query in library.queries.values()]
@@ -62,6 +75,9 @@ def _listed(library: Library, query: NamedQuery) -> dict[str, Any]:
         "stale_ttl_s": query.stale_ttl,
         "timeout_s": query.timeout,
         "max_rows": query.max_rows,
+        "writes": query.writes,
+        "one": query.one,
+        "role": query.role,
         "usable": prepared is not None,
         "problem": None if problem is None else problem.problem,
         "hint": None if problem is None else problem.hint,
@@ -98,29 +114,15 @@ def _operation(query: NamedQuery, prepared: Prepared | None) -> dict[str, Any]:
             for settings, _, schema in listed_parameters
             if settings.name in in_path or query.method == "GET"
         ]
-        + [
-            {
-                "name": "Afresh-Position",
-                "in": "header",
-                "required": False,
-                "description": "`<epoch>:<offset>`: the answer must cover what was logged up to there.",
-                "schema": {"type": "string"},
-            }
-        ],
-        "responses": {
-            "200": {
-                "description": "The rows",
-                "headers": {
-                    name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()
-                },
-                "content": {
-                    "application/json": {"schema": _rows(prepared)},
-                    "text/csv": {"schema": {"type": "string"}},
-                },
-            },
-            **dict.fromkeys(("400", "422", "503", "504"), _PROBLEM),
-        },
+        + ([] if query.writes else [_POSITION]),
+        "responses": {"200": _answer(query, prepared), **dict.fromkeys(("400", "422", "503", "504"), _PROBLEM)},
     }
+    if query.one:
+        operation["responses"]["404"] = _PROBLEM
+    if query.in_character:
+        operation["responses"]["403"] = _PROBLEM
+    if query.writes:
+        operation["responses"]["409"] = _PROBLEM
     if query.method == "GET":
         operation["responses"]["304"] = {"description": "The same as what If-None-Match names"}
     else:
@@ -139,10 +141,25 @@ def _operation(query: NamedQuery, prepared: Prepared | None) -> dict[str, Any]:
     return operation
 
 
-def _rows(prepared: Prepared | None) -> dict[str, Any]:
+def _answer(query: NamedQuery, prepared: Prepared | None) -> dict[str, Any]:
+    headers = _CHAT_HEADERS if query.chat is not None else {} if query.writes else _HEADERS
+    content: dict[str, Any] = {"application/json": {"schema": _rows(query, prepared)}}
+    if not query.writes:
+        content["text/csv"] = {"schema": {"type": "string"}}
+    return {
+        "description": "The row" if query.one else "The rows",
+        "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()},
+        "content": content,
+    }
+
+
+def _rows(query: NamedQuery, prepared: Prepared | None) -> dict[str, Any]:
     row: dict[str, Any] = {"type": "object"}
     if prepared is not None:
-        row |= {"required": list(prepared.columns), "properties": {name: {} for name in prepared.columns}}
+        told = [name for name in prepared.columns if query.chat is None or name != query.chat.messages]
+        row |= {"required": told, "properties": {name: {} for name in told}}
+    if query.one:
+        return row
     return {
         "type": "object",
         "required": ["rows", "truncated"],

@@ -13,7 +13,8 @@ where `$1` stands in a comment, which a value with a line break in it would end.
 
 Sessions are read-only, `public` is their search path, as for other things that users write, and a statement that takes
 longer than its query may is stopped by PostgreSQL; a server that does not answer even that is cut off `GRACE` seconds
-later.
+later. A query that may write, or is run as somebody else, has a transaction of its own, in which it may; where the answer
+to its commit is lost nobody knows whether it was written, and the client is told so.
 
 Concurrency: at most `concurrency` queries run; who waits for a connection longer than his query may take is told
 so. Cancelled, a query's connection is cut, and PostgreSQL stops it within about a second. Readers of CSV hold a
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self, cast
@@ -33,7 +34,16 @@ import asyncpg
 
 from afresh_notifier import database
 from afresh_notifier.database import Connection
-from afresh_notifier.errors import QueryBusy, QueryError, QueryFailed, QueryRefused, QueryTimedOut
+from afresh_notifier.errors import (
+    NothingFound,
+    QueryBusy,
+    QueryConflict,
+    QueryError,
+    QueryFailed,
+    QueryForbidden,
+    QueryRefused,
+    QueryTimedOut,
+)
 from afresh_notifier.named_queries.named_query import NamedQuery
 from afresh_notifier.named_queries.parameters import Values
 from afresh_notifier.named_queries.preparation import Prepared, concerns_query, prepare, unusable
@@ -119,6 +129,8 @@ class Execution:
     async def prepare(self, query: NamedQuery) -> Prepared:
         """Ask PostgreSQL about ``query``. Raises `QueryUnusable`, or another `QueryError` where it cannot be asked now."""
         async with self._explained(query), self._lent(query, query.timeout + GRACE) as connection:
+            if query.role is not None:
+                await _try_role(connection, query)
             try:
                 return await prepare(connection, query)
             finally:
@@ -129,10 +141,28 @@ class Execution:
         await self._pool.expire_connections()
 
     async def rows(self, query: NamedQuery, prepared: Prepared, values: Values) -> Rows:
-        """Run ``query``. Raises `QueryError`."""
-        async with self._explained(query), self._lent(query, query.timeout + GRACE) as connection:
+        """Run ``query``. Raises `QueryError`. Cancelled, what it writes is written or not."""
+        async with (
+            self._explained(query),
+            self._lent(query, query.timeout + GRACE) as connection,
+            _in_character(connection, query, prepared.parameters.session(values)),
+        ):
             text = await connection.fetchval(prepared.rows_statement, *values)
         return _rows(text, query.max_rows)
+
+    async def conclude(self, query: NamedQuery, session: Mapping[str, str], row: str, answer: str) -> str:
+        """The end of a turn in a chat: ``row`` with ``answer``, and `then` run with that. Raises `QueryError`."""
+        assert query.chat is not None  # noqa: S101 - only such queries are concluded
+        async with (
+            self._explained(query),
+            self._lent(query, query.timeout + GRACE) as connection,
+            _in_character(connection, query, session),
+        ):
+            chat = query.chat
+            text: str = await connection.fetchval(statement("query_conclude"), row, chat.messages, chat.answer, answer)
+            if query.then:
+                await connection.fetch(query.then, text)
+        return text
 
     async def batches(
         self, query: NamedQuery, prepared: Prepared, values: Values
@@ -150,6 +180,7 @@ class Execution:
                     transaction = connection.transaction(readonly=True)
                     await transaction.start()
                     try:
+                        await _take_on(connection, query, prepared.parameters.session(values))
                         cursor = await connection.cursor(prepared.csv_statement, *values)
                         while rows := await cursor.fetch(BATCH):
                             yield rows
@@ -188,11 +219,13 @@ class Execution:
         except asyncpg.PostgresError as error:
             raise _explain(query, error) from error
         except database.TRANSIENT as error:
-            raise QueryFailed(
-                query.name,
-                f"PostgreSQL does not answer: {database.said(error)[0]}",
-                hint="ask again; /readyz says whether the service is well",
-            ) from error
+            what, hint = f"PostgreSQL does not answer: {database.said(error)[0]}", "ask again"
+            if query.writes:
+                what, hint = (
+                    f"{what}; it may have been written all the same",
+                    "see whether it was before you send it again",
+                )
+            raise QueryFailed(query.name, what, hint=f"{hint}; /readyz says whether the service is well") from error
 
 
 class NamesChanged(QueryError):
@@ -212,6 +245,12 @@ def _explain(query: NamedQuery, error: asyncpg.PostgresError) -> QueryError:
         return NamesChanged(
             query.name, what, hint=hint
         )  # asyncpg's own: the value is of a type that it was, and is not
+    if isinstance(error, asyncpg.UniqueViolationError | asyncpg.ExclusionViolationError):
+        return QueryConflict(query.name, what, hint=hint)
+    if isinstance(error, asyncpg.NoDataFoundError):
+        return NothingFound(query.name, what, hint=hint)
+    if isinstance(error, asyncpg.InsufficientPrivilegeError) and (query.in_character or database.raised_by_us(error)):
+        return QueryForbidden(query.name, what, hint=hint)
     if state.startswith(_OF_VALUES) or database.raised_by_us(error):
         return QueryRefused(query.name, what, hint=hint)
     if state.startswith(_OF_NAMES) or isinstance(error, asyncpg.InvalidCachedStatementError):
@@ -221,6 +260,49 @@ def _explain(query: NamedQuery, error: asyncpg.PostgresError) -> QueryError:
     if concerns_query(error):
         return QueryFailed(query.name, what, hint=hint)
     return QueryFailed(query.name, f"PostgreSQL cannot answer now: {what}", hint="ask again")
+
+
+@asynccontextmanager
+async def _in_character(connection: Connection, query: NamedQuery, session: Mapping[str, str]) -> AsyncIterator[None]:
+    """The transaction in which ``query`` is what its settings say; none, where they say nothing of the kind.
+
+    Left by an error of PostgreSQL's it is rolled back; by any other one the connection is cut by its owner.
+    """
+    if not query.in_character:
+        yield
+        return
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await _take_on(connection, query, session)
+        yield
+    except asyncpg.PostgresError:
+        await transaction.rollback()
+        raise
+    await transaction.commit()
+
+
+async def _take_on(connection: Connection, query: NamedQuery, session: Mapping[str, str]) -> None:
+    """Give the transaction that has just begun the rights, the settings and the role of ``query``."""
+    if query.writes:
+        await connection.execute(statement("query_may_write"))
+    settings = dict(session) if query.role is None else {**session, "role": query.role}
+    if settings:
+        await connection.execute(statement("query_character"), list(settings), list(settings.values()))
+
+
+async def _try_role(connection: Connection, query: NamedQuery) -> None:
+    """Whether we may be the role as which ``query`` is run. Raises `QueryUnusable`."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await _take_on(connection, query, {})
+    except asyncpg.PostgresError as error:
+        await transaction.rollback()
+        raise unusable(
+            query, error, hint=f"make the role {query.role}, and GRANT it to the role of database.dsn"
+        ) from error
+    await transaction.rollback()
 
 
 def _is_asyncpgs_own(error: asyncpg.DataError) -> bool:

@@ -40,6 +40,9 @@ from afresh_notifier.tail import Tail
 #: The header in which a client says what the answer must cover, and we what it covers.
 POSITION = "Afresh-Position"
 
+#: The header that says who answered in a chat: `model` or `query`.
+ANSWERED_BY = "Afresh-Answered-By"
+
 _JSON, _CSV = "application/json", "text/csv"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -58,7 +61,7 @@ class Endpoints:
         path may be a parameter, which would take the ending for a part of its value."""
         made = []
         for query in self._library.queries.values():
-            for ending, csv in ((CSV_ENDING, True), ("", False)):
+            for ending, csv in ((CSV_ENDING, True), ("", False)) if not query.writes else (("", False),):
                 add = web.get if query.method == "GET" else web.post
                 made.append(add(query.path + ending, self._handler(query, csv=csv)))
         return made
@@ -91,6 +94,8 @@ class Endpoints:
                     if isinstance(body, web.Response):
                         return body
                     values = prepared.parameters.from_json(body, dict(request.match_info))
+                if query.writes:
+                    return await self._write(query, values)
                 trusting = since is None or await self._tail.covers(since)
                 if csv or prefers_csv(request.headers.getall("Accept", [])):
                     return await self._csv(request, query, values, prepared.columns)
@@ -116,8 +121,24 @@ class Endpoints:
         }
         if request.method in ("GET", "HEAD") and _has(request.if_none_match, answer.etag):
             return web.Response(status=304, headers=headers)
-        end = b',"truncated":true}' if answer.truncated else b',"truncated":false}'
-        return web.Response(body=b"".join((b'{"rows":', answer.body, end)), content_type=_JSON, headers=headers)
+        body = self._body(query, answer.body, answer.count, truncated=answer.truncated)
+        return web.Response(body=body, content_type=_JSON, headers=headers)
+
+    async def _write(self, query: NamedQuery, values: Values) -> web.Response:
+        rows, modelled = await self._library.write(query, values)
+        headers = {"Cache-Control": "no-store"}
+        if query.chat is not None:
+            headers[ANSWERED_BY] = "model" if modelled else "query"
+        body = self._body(query, rows.body, rows.count, truncated=rows.truncated)
+        return web.Response(body=body, content_type=_JSON, headers=headers)
+
+    def _body(self, query: NamedQuery, rows: bytes, count: int, *, truncated: bool) -> bytes:
+        """What the client gets for these rows. Raises `NothingFound`."""
+        if query.one:
+            if count == 0:
+                raise self._library.found_nothing(query)
+            return rows[1:-1]
+        return b"".join((b'{"rows":', rows, b',"truncated":true}' if truncated else b',"truncated":false}'))
 
     async def _csv(
         self, request: web.Request, query: NamedQuery, values: Values, columns: tuple[str, ...]

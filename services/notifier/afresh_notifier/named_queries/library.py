@@ -19,6 +19,9 @@ ask the same at the same time. It cannot always be known at once that it cannot 
 What a change makes stale in the middle of a query's run, where several tables are read: a query is one statement and has
 one snapshot, so it never shows half of a transaction.
 
+A query that may write is run for each one who asks, and is not kept; what it changes is told as every change is. An
+embedding that a query needs is made when it is run: it depends on nothing but what the client sent.
+
 A query that cannot be prepared is *unusable* until it can be: it is looked at again every `BROKEN_PACE` seconds, when
 somebody asks for it, and when the catalogue has changed.
 
@@ -43,9 +46,19 @@ import orjson
 from afresh_cache.messages import Position
 from afresh_cache.store import PatternCache
 from afresh_notifier.clock import loop_time
-from afresh_notifier.errors import BadParameter, QueryError, QueryFailed, QueryUnusable, UnknownQuery
+from afresh_notifier.errors import (
+    BadParameter,
+    ModelError,
+    NothingFound,
+    QueryError,
+    QueryFailed,
+    QueryRefused,
+    QueryUnusable,
+    UnknownQuery,
+)
 from afresh_notifier.hub import Hub
 from afresh_notifier.invalidation import Invalidation
+from afresh_notifier.models import Models, shortened
 from afresh_notifier.named_queries.execution import Execution, NamesChanged, Rows, refused
 from afresh_notifier.named_queries.named_query import NamedQuery
 from afresh_notifier.named_queries.parameters import BODY, Values
@@ -127,10 +140,18 @@ class Library:
     """The queries, by name, and what is kept of their answers: at most ``cache_bytes``."""
 
     def __init__(
-        self, queries: Iterable[NamedQuery], execution: Execution, hub: Hub, observe: Observe, *, cache_bytes: int
+        self,
+        queries: Iterable[NamedQuery],
+        execution: Execution,
+        models: Models,
+        hub: Hub,
+        observe: Observe,
+        *,
+        cache_bytes: int,
     ) -> None:
         self.queries = {query.name: query for query in queries}
         self._execution = execution
+        self._models = models
         self._hub = hub
         self._observe = observe
         # A cache has one time for which what has expired is still given out, so that there is one cache for each such time.
@@ -218,6 +239,8 @@ class Library:
         if query is None:
             known = ", ".join(self.queries) or "none"
             raise UnknownQuery(name, f"there is no named query {name!r}; known here: {known}")
+        if query.writes:
+            raise QueryRefused(name, f"{name} writes, and is no live query: POST it to {query.path}")
         prepared = await self.prepare(query)
         try:
             body = orjson.dumps(params)
@@ -256,6 +279,35 @@ class Library:
             body=kept.body, etag=kept.etag, count=kept.count, truncated=kept.truncated, position=position, how=how
         )
 
+    async def write(self, query: NamedQuery, values: Values) -> tuple[Rows, bool]:
+        """Run ``query``, which may write, and take its turn in a chat, if it has one. Raises `QueryError`.
+
+        Returns its rows, and whether a chat model gave the answer. Cancelled, it was written, or it was not.
+        """
+        began, modelled = time.perf_counter(), False
+        prepared = await self.prepare(query)
+        try:
+            rows = await self._rows(query, prepared, values)
+            if query.chat is not None and rows.count == 1:
+                text = rows.body.decode()[1:-1]
+                row = orjson.loads(text)
+                reply = await self._models.chat(query.name, row[query.chat.messages])
+                modelled = reply is not None
+                answer = row[query.chat.answer] if reply is None else reply
+                session = prepared.parameters.session(values)
+                text = await self._execution.conclude(query, session, text, answer or "")
+                rows = Rows(body=f"[{text}]".encode(), count=1, truncated=False)
+        except QueryError as error:
+            raise self._not_answered(query, error) from error
+        self._observe(
+            QueryAnswered(query=query.name, how="write", seconds=time.perf_counter() - began, rows=rows.count)
+        )
+        return rows, modelled
+
+    def found_nothing(self, query: NamedQuery) -> QueryError:
+        """What is said where a query that answers with one row has none."""
+        return self._not_answered(query, NothingFound(query.name, f"{query.name} has nothing for these parameters"))
+
     async def batches(self, query: NamedQuery, values: Values) -> AsyncGenerator[list[asyncpg.Record], None]:
         """The rows for CSV, in batches, at most `max_rows` in all; they are not kept. Raises `QueryError`.
 
@@ -290,6 +342,7 @@ class Library:
         )
 
     async def _rows(self, query: NamedQuery, prepared: Prepared, values: Values) -> Rows:
+        values = await self._made(query, prepared, values)
         try:
             # As it is run now: who has waited for another's load may have been given another one before.
             return await self._execution.rows(query, self._states[query.name].prepared or prepared, values)
@@ -304,6 +357,7 @@ class Library:
         self, query: NamedQuery, prepared: Prepared, values: Values
     ) -> AsyncGenerator[list[asyncpg.Record], None]:
         begun = False
+        values = await self._made(query, prepared, values)
         try:
             async with contextlib.aclosing(self._execution.batches(query, prepared, values)) as source:
                 async for rows in source:
@@ -320,6 +374,20 @@ class Library:
                     yield rows
         except NamesChanged as error:
             raise refused(error) from error
+
+    async def _made(self, query: NamedQuery, prepared: Prepared, values: Values) -> Values:
+        """The values with those that are made. Raises `QueryFailed` where the model gives none."""
+        complete = list(values)
+        for made in prepared.parameters.made:
+            text = values[made.source]
+            try:
+                vectors = await self._models.embed(["" if text is None else str(text)])
+            except ModelError as error:
+                raise QueryFailed(
+                    query.name, f"no embedding can be made now: {error.problem}", hint=error.hint
+                ) from error
+            complete[made.place] = "[" + ",".join(map(repr, shortened(vectors[0], made.dimensions))) + "]"
+        return tuple(complete)
 
     async def _look_anew(self, query: NamedQuery, prepared: Prepared, error: NamesChanged) -> Prepared:
         """Look at a query of which something is not as it was. Raises `QueryError` where that cannot be run any more, or

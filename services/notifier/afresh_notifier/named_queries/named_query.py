@@ -5,7 +5,7 @@ In: `Settings` and packs. Out: a `NamedQuery` for each, with its SQL, and with w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,12 +14,15 @@ from afresh_cache.patterns import Template
 from afresh_notifier.errors import PackError, SettingsError
 from afresh_notifier.packs import InstalledPack
 from afresh_notifier.settings import Settings
-from afresh_notifier.settings_queries import ParameterSettings, QuerySettings, collisions
+from afresh_notifier.settings_queries import ChatStep, ParameterSettings, QuerySettings, collisions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class NamedQuery:
-    """One query. ``source`` is the pack that brings it, or "" for the settings' own file; times are in seconds."""
+    """One query. ``source`` is the pack that brings it, or "" for the settings' own file; times are in seconds.
+
+    ``then`` is the statement of its `chat` step, "" for none.
+    """
 
     name: str
     source: str
@@ -34,6 +37,17 @@ class NamedQuery:
     max_rows: int
     description: str
     parameters: tuple[ParameterSettings, ...]
+    writes: bool
+    one: bool
+    role: str | None
+    session: Mapping[str, str]
+    chat: ChatStep | None
+    then: str
+
+    @property
+    def in_character(self) -> bool:
+        """Whether it is run in a transaction that is otherwise than ours are: as somebody else, or to write."""
+        return self.writes or self.role is not None or bool(self.session)
 
 
 def collect(settings: Settings, packs: Sequence[InstalledPack]) -> list[NamedQuery]:
@@ -58,8 +72,8 @@ def collect(settings: Settings, packs: Sequence[InstalledPack]) -> list[NamedQue
         try:
             queries.append(_read(settings, source, section))
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            problems.append(f"query {section.name}: {section.file} cannot be read: {reason}")
+            reason, file = getattr(error, "strerror", None) or error, getattr(error, "filename", None) or section.file
+            problems.append(f"query {section.name}: {file} cannot be read: {reason}")
     if problems:
         raise SettingsError(problems)
     return queries
@@ -73,13 +87,23 @@ def _read(settings: Settings, source: str, section: QuerySettings) -> NamedQuery
         path=section.url_path,
         method=section.method,
         file=section.file,
-        # What ends a statement would end it in the middle of ours.
-        sql=Path(section.file).read_text(encoding="utf-8").rstrip(" \t\r\n;"),
+        sql=_statement(section.file),
         cache_key=section.template,
         ttl=section.ttl,
         stale_ttl=section.stale_ttl,
         timeout=general.timeout if section.timeout is None else section.timeout,
-        max_rows=general.max_rows if section.max_rows is None else section.max_rows,
+        max_rows=1 if section.one else general.max_rows if section.max_rows is None else section.max_rows,
         description=section.description,
         parameters=section.parameters,
+        writes=section.writes,
+        one=section.one,
+        role=section.role,
+        session=section.session,
+        chat=section.chat,
+        then=_statement(section.chat.then) if section.chat is not None and section.chat.then is not None else "",
     )
+
+
+def _statement(file: str) -> str:
+    """The one statement in a file, without what ends it, which would end it in the middle of ours."""
+    return Path(file).read_text(encoding="utf-8").rstrip(" \t\r\n;")

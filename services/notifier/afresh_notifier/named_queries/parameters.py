@@ -7,6 +7,8 @@ names the parameter and what was expected.
 The rule for what may be left out: a parameter with a `default` has that; a `nullable` one is NULL; any other must be
 given. `null` in JSON is NULL where the parameter is nullable, and refused elsewhere. In a query string there is no NULL:
 an empty value is the empty text.
+
+What is made (`embed`) no client knows of: its place in the values is empty until the query is run.
 """
 
 from __future__ import annotations
@@ -19,13 +21,22 @@ from typing import Any
 from afresh_notifier.errors import BadParameter
 from afresh_notifier.named_queries.kinds import Json, Kind, key_segment, parse_json
 from afresh_notifier.named_queries.named_query import NamedQuery
-from afresh_notifier.settings_queries import ParameterSettings
+from afresh_notifier.settings_queries import ParameterSettings, filled
 
 #: Values as asyncpg takes them, in the order of the parameters.
 Values = tuple[object, ...]
 
 #: A body that is no JSON object concerns no parameter in particular.
 BODY = "body"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """The value at ``place`` is the embedding, in so many ``dimensions``, of the text at ``source``."""
+
+    place: int
+    source: int
+    dimensions: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,15 +60,22 @@ class Parameters:
 
     def __init__(self, query: NamedQuery, parameters: Sequence[Parameter]) -> None:
         self._query = query
-        self.listed = tuple(parameters)
-        self._by_name = {parameter.name: parameter for parameter in parameters}
+        self._all = tuple(parameters)
+        #: Those that clients send.
+        self.listed = tuple(parameter for parameter in parameters if parameter.settings.embed is None)
+        self._by_name = {parameter.name: parameter for parameter in self.listed}
         template = query.cache_key
         numbers = {parameter.name: number for number, parameter in enumerate(parameters)}
+        self.made = tuple(
+            Made(place=numbers[one.name], source=numbers[one.settings.embed], dimensions=one.settings.dimensions)
+            for one in parameters
+            if one.settings.embed is not None and one.settings.dimensions is not None
+        )
         self._pieces = template.pieces
         self._places = [numbers[column] for column in template.columns]
         #: What is not in the cache key tells answers apart all the same.
         told = template.columns if template.tells_apart else ()
-        self._others = [number for name, number in numbers.items() if name not in told]
+        self._others = [number for name, number in numbers.items() if name not in told and name in self._by_name]
 
     def from_strings(self, given: Iterable[tuple[str, str]]) -> Values:
         """The values for the names and texts of a query string. Raises `BadParameter`."""
@@ -115,6 +133,11 @@ class Parameters:
             text += segments[place] + piece
         return " ".join([text, self._query.name, *(segments[number] for number in self._others)])
 
+    def session(self, values: Values) -> dict[str, str]:
+        """The settings of the query's transaction; NULL is the empty text there."""
+        given = {one.name: "" if value is None else str(value) for one, value in zip(self._all, values, strict=True)}
+        return {name: filled(text, given) for name, text in self._query.session.items()}
+
     def _find(self, name: str) -> Parameter:
         parameter = self._by_name.get(name)
         if parameter is None:
@@ -126,7 +149,7 @@ class Parameters:
 
     def _complete(self, values: Mapping[str, object]) -> Values:
         complete = []
-        for parameter in self.listed:
+        for parameter in self._all:
             if parameter.name in values:
                 value = values[parameter.name]
                 self._check_allowed(parameter, value)

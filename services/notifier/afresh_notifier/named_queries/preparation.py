@@ -2,7 +2,8 @@
 
 In: a connection and a `NamedQuery`. Out: a `Prepared`; or `QueryUnusable`, which says what a person has to change. Nothing
 of the query is run. The SQL must be one SELECT (or VALUES, TABLE, WITH … SELECT) that can stand in parentheses, so that
-rows can be limited and written as JSON where they are; that it writes nothing the session's being read-only sees to.
+rows can be limited and written as JSON where they are; that it writes nothing the session's being read-only sees to. One
+that may write can be an INSERT, UPDATE or DELETE with RETURNING, too.
 """
 
 from __future__ import annotations
@@ -77,27 +78,56 @@ async def prepare(connection: Connection, query: NamedQuery) -> Prepared:
         forms = ["json" if one.type.kind in _NESTED else _FORMS.get(one.type.name, "plain") for one in columns]
         row = await connection.fetchrow(statement("query_statements"), query.sql, names, forms, query.max_rows)
         assert row is not None  # noqa: S101 - an aggregate without GROUP BY has one row
+        if query.then:
+            await _check_then(connection, query)
     except asyncpg.PostgresError as error:
         raise unusable(query, error) from error
+    _check_chat(query, names)
     try:
-        for text in (row["rows"], row["csv"]):
+        for text in (row["writing"],) if query.writes else (row["rows"], row["csv"]):
             await connection.prepare(text)
     except asyncpg.PostgresError as error:
         if not concerns_query(error):
             raise
         raise QueryUnusable(
             query.name,
-            f"{query.file} is not one SELECT that can stand in parentheses: {database.said(error)[0]}",
-            hint="a named query reads, and is one SELECT, VALUES or TABLE, with no semicolon in it; "
-            "WITH may stand before it, if it only reads",
+            f"{query.file} is not one {'statement' if query.writes else 'SELECT'} that can stand in parentheses: "
+            f"{database.said(error)[0]}",
+            hint="one that writes is an INSERT, UPDATE or DELETE with RETURNING, or a SELECT of a function; "
+            "several of these behind a WITH belong into a function"
+            if query.writes
+            else "a named query reads, and is one SELECT, VALUES or TABLE, with no semicolon in it; "
+            "WITH may stand before it, if it only reads; writes = true lets it write",
         ) from error
     return Prepared(
         parameters=Parameters(query, parameters),
         types=tuple(one.oid for one in types),
         columns=tuple(names),
-        rows_statement=row["rows"],
+        rows_statement=row["writing" if query.writes else "rows"],
         csv_statement=row["csv"],
     )
+
+
+async def _check_then(connection: Connection, query: NamedQuery) -> None:
+    """Whether the statement after the query's takes one row as jsonb. Raises `QueryUnusable`."""
+    types = [one.name for one in (await connection.prepare(query.then)).get_parameters()]
+    if types != ["jsonb"]:
+        raise QueryUnusable(
+            query.name,
+            f"the statement of chat.then has {_counted(len(types))} ({', '.join(types) or 'none'}), and is run with one",
+            hint="write $1::jsonb for the row",
+        )
+
+
+def _check_chat(query: NamedQuery, names: list[str]) -> None:
+    """Whether the query's row has what its `chat` step needs. Raises `QueryUnusable`."""
+    for name in (query.chat.messages, query.chat.answer) if query.chat is not None else ():
+        if name not in names:
+            raise QueryUnusable(
+                query.name,
+                f"{query.file} gives no column {name}, which chat names",
+                hint=f"it gives {', '.join(names)}",
+            )
 
 
 def concerns_query(error: asyncpg.PostgresError) -> bool:
@@ -105,17 +135,18 @@ def concerns_query(error: asyncpg.PostgresError) -> bool:
     return not (error.sqlstate or "08").startswith(NOT_NOW)
 
 
-def unusable(query: NamedQuery, error: asyncpg.PostgresError) -> QueryUnusable:
+def unusable(query: NamedQuery, error: asyncpg.PostgresError, *, hint: str = "") -> QueryUnusable:
     """What is wrong with ``query``, from what PostgreSQL said. Raises ``error`` again where that is not about the query."""
     if not concerns_query(error):
         raise error
-    what, hint = database.said(error)
+    what, said = database.said(error)
+    hint = said or hint
     if isinstance(error, asyncpg.IndeterminateDatatypeError):
         hint = hint or "say which type it has, as in $1::text"
     elif isinstance(error, asyncpg.InsufficientPrivilegeError):
         hint = hint or "let the role of database.dsn read it, with GRANT SELECT"
     elif isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-        hint = "a named query only reads; write from your application"
+        hint = "a named query only reads, unless writes = true is set for it"
     return QueryUnusable(
         query.name,
         f"{query.file}: {what}",
@@ -146,6 +177,12 @@ async def _parameters(connection: Connection, query: NamedQuery, types: list[int
                 )  # fmt: skip
                 hint = f'write type = "{row["shown"]}", or ${number}::{settings.type} in the SQL'
                 raise QueryUnusable(query.name, what, hint=hint)
+        if settings.embed is not None and row["name"] not in ("vector", "halfvec"):
+            raise QueryUnusable(
+                query.name,
+                f"{where} is made by embed, and PostgreSQL takes it for {row['shown']}",
+                hint=f"write ${number}::vector({settings.dimensions}) in the SQL",
+            )
         kind = _kind_of(row)
         if kind is None:
             raise QueryUnusable(

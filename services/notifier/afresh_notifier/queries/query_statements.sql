@@ -3,7 +3,9 @@
 -- comment at its end ends there.
 --
 -- `rows` makes one text of all rows, each a JSON object; they are separated by a character that no JSON holds as it is, so
--- that whoever gets it can count them and cut the last one off. `csv` gives each column as a text.
+-- that whoever gets it can count them and cut the last one off. `csv` gives each column as a text. `writing` is the same as
+-- `rows` for a query that may write: it stands behind WITH, where alone PostgreSQL takes that, and runs to its end, however
+-- many rows it gives.
 WITH columns AS (
     SELECT
         pg_catalog.format('%I.%I', 'afresh:query', c.name) AS value,
@@ -49,6 +51,12 @@ SELECT
         END,
         $4::bigint + 1
     ) AS rows,
+    pg_catalog.format(
+        'WITH %1$I AS (' || E'\n%2$s\n' || ') SELECT pg_catalog.string_agg(%1$I.row, pg_catalog.chr(30)) FROM ('
+        'SELECT pg_catalog.row_to_json(%1$I)::pg_catalog.text AS row FROM (SELECT %3$s FROM %1$I) AS %1$I'
+        ') AS %1$I',
+        'afresh:query', $1::text, CASE WHEN w.all_plain THEN '*' ELSE w.for_json END
+    ) AS writing,
     pg_catalog.format(
         'SELECT %s FROM (' || E'\n%s\n' || ') AS %I LIMIT %s', w.for_csv, $1::text, 'afresh:query', $4::bigint + 1
     ) AS csv
