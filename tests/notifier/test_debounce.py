@@ -266,6 +266,24 @@ def test_every_refreshes_a_view_that_nobody_changes() -> None:
         debouncer.succeed(run, due + 1)
 
 
+def test_a_view_that_changes_by_time_alone_is_due_then_and_not_before() -> None:
+    debouncer = one_view()
+    run = debouncer.start("v", 0.0, NOW)
+    debouncer.succeed(run, 0.0, changes_at=60.0)
+    assert debouncer.wake_at(0.0) == 60.0
+    assert debouncer.due(59.9) == []
+    assert debouncer.due(60.0) == ["v"]
+    refreshed(debouncer, "v", 60.0, 60.0)
+    assert debouncer.wake_at(60.0) == math.inf
+
+
+def test_a_refresh_at_the_time_of_a_change_that_fails_is_tried_again() -> None:
+    debouncer = one_view()
+    debouncer.succeed(debouncer.start("v", 0.0, NOW), 0.0, changes_at=60.0)
+    debouncer.fail(debouncer.start("v", 60.0, NOW), 60.0)
+    assert first_due(debouncer, "v", 60.0, 61.0) > 60.0
+
+
 def test_parents_go_first_and_children_once_after_them() -> None:
     debouncer = one_view(p=TIMING, c=Timing(debounce=0.1, max_wait=2.0, max_load=0.2, parents=frozenset({"v", "p"})))
     for view in ("c", "v", "p"):
@@ -438,6 +456,8 @@ class _Known:
     mended: bool = False
     demanded: bool = False
     refreshed_at: float = 0.0
+    #: When the content is another by time alone, as the last refresh told.
+    changes_at: float = math.inf
     run: Run | None = None
     run_was_demanded: bool = False
     #: When the oldest thing that is put back, or waits, came; a refresh for `every` has no change to name.
@@ -451,8 +471,9 @@ class _Known:
 
     def may_start(self, now: float) -> bool:
         """Whether there is something to do, and nothing of its own forbids it."""
-        every = self.timing.every is not None and self.refreshed_at + self.timing.every <= now
-        return not self.broken and self.floor() <= now and (self.dirty_since is not None or every)
+        by_time = self.timing.every is not None and self.refreshed_at + self.timing.every <= now
+        by_time = by_time or self.changes_at <= now
+        return not self.broken and self.floor() <= now and (self.dirty_since is not None or by_time)
 
     def no_later_than(self) -> float:
         """Due by then, when no view below is running or due."""
@@ -461,6 +482,7 @@ class _Known:
         if self.demanded:
             return self.retry_by if self.waits else -math.inf
         wanted = math.inf if self.timing.every is None else self.refreshed_at + self.timing.every
+        wanted = min(wanted, self.changes_at)
         if self.dirty_since is not None:
             wanted = self.dirty_since + self.timing.max_wait
         return max(wanted, self.load_floor, self.retry_by)
@@ -531,13 +553,16 @@ class Schedule(RuleBasedStateMachine):
 
     @precondition(lambda self: any(known.run for known in self.known.values()))
     @rule(
-        data=st.data(), moment=moments, outcome=st.sampled_from(["well", "well", "well", "failed", "broken", "locked"])
+        data=st.data(),
+        moment=moments,
+        outcome=st.sampled_from(["well", "well", "well", "failed", "broken", "locked"]),
+        changes_in=st.sampled_from([math.inf, math.inf, 0.0, 0.2, 3.0]),
     )
-    def refresh_ends(self, data: st.DataObject, moment: float, outcome: str) -> None:
+    def refresh_ends(self, data: st.DataObject, moment: float, outcome: str, changes_in: float) -> None:
         running = sorted(view for view, known in self.known.items() if known.run)
         view = data.draw(st.sampled_from(running))
         self.sleep_until(self.now + moment)
-        self.end(view, outcome)
+        self.end(view, outcome, changes_in)
         self.drive()
 
     @precondition(lambda self: self.forgotten)
@@ -594,6 +619,7 @@ class Schedule(RuleBasedStateMachine):
         known = self.known[view]
         assert known.run is None, "two refreshes of one view in flight"
         assert not known.broken, "a broken view was tried"
+        assert known.may_start(self.now + EPSILON), "there was no reason to start it"
         assert self.now >= known.floor() - EPSILON, "the load limit or a backoff was not kept"
         below = known.timing.parents
         assert not any(self.known[parent].run for parent in below), "started while a view below is running"
@@ -605,16 +631,18 @@ class Schedule(RuleBasedStateMachine):
             assert run.dirty_since == known.dirty_since
         known.run, known.run_was_demanded = run, known.demanded
         known.demanded, known.mended, known.dirty_since = False, False, None
+        known.changes_at = math.inf
         self.free_slots -= 1
 
-    def end(self, view: str, outcome: str) -> None:
+    def end(self, view: str, outcome: str, changes_in: float = math.inf) -> None:
         known = self.known[view]
         run = known.run
         assert run is not None
         known.run = None
         self.free_slots += 1
-        count = self.tell(run, outcome)
+        count = self.tell(run, outcome, self.now + changes_in)
         if outcome == "well":
+            known.changes_at = self.now + changes_in
             for change in run.dirt.tables:
                 known.unshown.pop(change, None)
             known.refreshed_at = run.started
@@ -638,9 +666,9 @@ class Schedule(RuleBasedStateMachine):
         known.active_at = self.now
         known.load_floor = self.now + (self.now - run.started) * (1 / known.timing.max_load - 1)
 
-    def tell(self, run: Run, outcome: str) -> int:
+    def tell(self, run: Run, outcome: str, changes_at: float = math.inf) -> int:
         if outcome == "well":
-            self.debouncer.succeed(run, self.now)
+            self.debouncer.succeed(run, self.now, changes_at)
         elif outcome == "locked":
             self.debouncer.busy(run, self.now)
         else:

@@ -15,8 +15,9 @@ from afresh_notifier.debounce import Dirt, Timing
 from afresh_notifier.dependencies import Catalogue
 from afresh_notifier.errors import RefreshFailed
 from afresh_notifier.invalidation import Invalidation, PatternMap
+from afresh_notifier.next_change import NEVER
 from afresh_notifier.observations import Observation, RefreshStarted
-from afresh_notifier.refresh import Consequences, Limits, Method
+from afresh_notifier.refresh import Consequences, Limits, Method, Refreshed
 from afresh_notifier.refresher import Plan, Refresher
 from conftest import PATIENCE, eventually
 from support.catalogues import view
@@ -40,7 +41,7 @@ class Refreshes:
         self.cancelled: list[str] = []
         self.go = asyncio.Event()
 
-    async def __call__(self, _pool: object, name: str, *_: object) -> tuple[Method, Consequences]:
+    async def __call__(self, _pool: object, name: str, *_: object, **_more: object) -> Refreshed:
         self.begun.append(name)
         try:
             await self.go.wait()
@@ -48,7 +49,8 @@ class Refreshes:
             self.cancelled.append(name)
             raise
         told = Invalidation(patterns=(name,), at=AT)
-        return Method.PLAIN, Consequences(marks=[], invalidation=told, offset=1)
+        consequences = Consequences(marks=[], invalidation=told, offset=1)
+        return Refreshed(method=Method.PLAIN, consequences=consequences, next_change=NEVER)
 
 
 def dirt() -> Dirt:

@@ -32,12 +32,22 @@ class ViewState:
 
     refreshing: bool = False
     last_refresh: datetime | None = None
+    #: When its content will be another by time alone.
+    next_change: datetime | None = None
     seconds: float | None = None
     refreshes: int = 0
     failures: int = 0
     broken: bool = False
     problem: str | None = None
     hint: str | None = None
+
+
+def _after(seconds: float) -> datetime | None:
+    """The moment in so many seconds; None where no calendar has it."""
+    try:
+        return datetime.now(UTC) + timedelta(seconds=seconds)
+    except OverflowError:
+        return None
 
 
 class Board:
@@ -94,11 +104,12 @@ class Board:
             case RefreshPostponed(view=view, problem=problem):
                 state = self._state(view)
                 state.refreshing, state.problem = False, problem
-            case RefreshDone(view=view, seconds=seconds):
+            case RefreshDone(view=view, seconds=seconds, next_change=next_change):
                 state = self._state(view)
                 state.refreshing, state.broken, state.failures = False, False, 0
                 state.problem = state.hint = None
                 state.last_refresh, state.seconds = datetime.now(UTC), seconds
+                state.next_change = None if next_change is None else _after(next_change)
                 state.refreshes += 1
             case RefreshNotDone(view=view, problem=problem, hint=hint, failures=failures, broken=broken):
                 state = self._state(view)

@@ -9,6 +9,7 @@ What it promises, for each view:
 - after a refresh of *d* seconds the next starts no sooner than *d* · (1 / max_load - 1) after it ended;
 - a view that was idle for longer than `debounce` is due at once; else after `debounce` of quiet, but no later than
   `max_wait` after its first change, stretched only by the line above;
+- a view whose content changes by time alone is due when it does, and not before;
 - no dirt is lost: what a failed refresh had taken is put back, and is due again after a capped backoff;
 - a view is not started while one that it stands on is running, or is due and has not had its turn since the view itself
   became due: it would read the old parent, and is refreshed once, after it. A parent that has had its turn yields, so that
@@ -103,8 +104,9 @@ class _State:
     broken: bool = False
     #: `mend` came during the refresh in flight, whose finding is out of date if it is that the view is broken.
     mended: bool = False
-    #: When `every` was last satisfied.
+    #: When `every` was last satisfied; and when the content will be another by time alone.
     refreshed_at: float = 0.0
+    changes_at: float = math.inf
     #: The views below that were started since this one became due: they have had their turn.
     yielded: set[str] = field(default_factory=set)
 
@@ -115,7 +117,8 @@ class _State:
         if self.demanded:
             return self.retry_at if self.waits else -math.inf
         if self.dirt is None:
-            wanted = math.inf if self.timing.every is None else self.refreshed_at + self.timing.every
+            every = math.inf if self.timing.every is None else self.refreshed_at + self.timing.every
+            wanted = min(every, self.changes_at)
         elif self.leading:
             wanted = self.dirty_since
         else:
@@ -195,7 +198,7 @@ class Debouncer:
     def start(self, view: str, now: float, heard_at: datetime) -> Run:
         """``view`` is being refreshed from now on: what was dirty is handed over, what comes now is the next one's.
 
-        ``heard_at`` stands for the dirt's where there is none, as when `every` is why.
+        ``heard_at`` stands for the dirt's where there is none, as when time alone is why.
         """
         state = self._states[view]
         run = Run(
@@ -206,18 +209,18 @@ class Debouncer:
             demanded=state.demanded,
         )
         state.dirt, state.demanded, state.leading, state.mended = None, False, False, False
-        state.run = run
+        state.run, state.changes_at = run, math.inf
         state.yielded.clear()
         for above in self._states.values():
             if view in above.timing.parents and above.run is None and above.fire_at() <= now:
                 above.yielded.add(view)
         return run
 
-    def succeed(self, run: Run, now: float) -> None:
-        """The refresh has committed."""
+    def succeed(self, run: Run, now: float, changes_at: float = math.inf) -> None:
+        """The refresh has committed; at ``changes_at`` the view's content will be another by time alone."""
         state = self._current(run)
         if state is not None:
-            state.refreshed_at = run.started
+            state.refreshed_at, state.changes_at = run.started, changes_at
             state.failures = state.waits = 0
             state.retry_at = -math.inf
             self._end(state, run, now)

@@ -252,6 +252,7 @@ class Api:
             "parents": sorted(view.parents),
             "blind_spots": view.blind_spots,
             "last_refresh": None if state.last_refresh is None else rfc3339(state.last_refresh),
+            "next_change": None if state.next_change is None else rfc3339(state.next_change),
             "duration_ms": None if state.seconds is None else round(state.seconds * 1000, 3),
             "pending": pending,
             "stale_ms": round(stale_for * 1000, 3),

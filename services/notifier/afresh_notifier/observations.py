@@ -148,12 +148,14 @@ class RefreshStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshDone:
-    """``view`` was refreshed by ``method``; it had been dirty for ``dirty_for`` seconds when the refresh began."""
+    """``view`` was refreshed by ``method``; it had been dirty for ``dirty_for`` seconds when the refresh began. Its content
+    will be another by time alone in ``next_change`` seconds, if that is known."""
 
     view: str
     method: str
     seconds: float
     dirty_for: float
+    next_change: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

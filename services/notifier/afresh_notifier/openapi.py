@@ -207,6 +207,7 @@ def document() -> dict[str, Any]:
                         "parents": {"type": "array", "items": {"type": "string"}},
                         "blind_spots": {"type": "array", "items": {"type": "string"}},
                         "last_refresh": {"type": ["string", "null"], "format": "date-time"},
+                        "next_change": {"type": ["string", "null"], "format": "date-time"},
                         "duration_ms": {"type": ["number", "null"]},
                         "pending": {"type": "boolean"},
                         "stale_ms": {"type": "number"},

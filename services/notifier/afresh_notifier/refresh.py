@@ -32,6 +32,7 @@ from afresh_notifier.debounce import Dirt
 from afresh_notifier.errors import RefreshBroken, RefreshBusy, RefreshFailed
 from afresh_notifier.invalidation import Invalidation, PatternMap
 from afresh_notifier.marks import Mark
+from afresh_notifier.next_change import NEVER, NextChange, ask
 from afresh_notifier.resources import query
 
 #: How much longer than the server's own limit, in seconds, we wait for it to keep it; then the connection is cut.
@@ -104,10 +105,19 @@ def choose(view: str, *, populated: bool, usable_index: bool, blocking: bool) ->
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refreshed:
+    """A refresh that has committed: how it was done, what followed, and when the view's content will be another."""
+
+    method: Method
+    consequences: Consequences
+    next_change: NextChange
+
+
 async def refresh(
-    pool: asyncpg.Pool, view: str, oid: int, limits: Limits, follow: Follow
-) -> tuple[Method, Consequences]:
-    """Refresh ``view``; returns the method, and what followed.
+    pool: asyncpg.Pool, view: str, oid: int, limits: Limits, follow: Follow, *, next_change: str | None = None
+) -> Refreshed:
+    """Refresh ``view``, and ask ``next_change``, a statement, when its content will be another.
 
     Raises `RefreshBusy`, `RefreshBroken` or `RefreshFailed`. Cancelled, it cuts the connection: the refresh is rolled back
     if its commit was not sent yet.
@@ -115,7 +125,7 @@ async def refresh(
     try:
         connection = await pool.acquire(timeout=GRACE)
         try:
-            return await _transaction(connection, view, oid, limits, follow)
+            return await _transaction(connection, view, oid, limits, follow, next_change)
         finally:
             await database.give_back(pool, connection)
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
@@ -134,8 +144,8 @@ async def refresh(
 
 
 async def _transaction(
-    connection: Connection, view: str, oid: int, limits: Limits, follow: Follow
-) -> tuple[Method, Consequences]:
+    connection: Connection, view: str, oid: int, limits: Limits, follow: Follow, next_change: str | None
+) -> Refreshed:
     """The refresh in its transaction. However it ends, the connection is either clean or cut: a rollback is not waited
     for on a connection that was just found not to answer. Only the REFRESH itself may take long."""
     clock = asyncio.get_running_loop().time
@@ -148,6 +158,8 @@ async def _transaction(
                 limit.reschedule(clock() + limits.timeout + GRACE)
                 # The simple protocol, no prepared statement: a utility statement has no plan to keep.
                 await connection.execute(statement)
+                limit.reschedule(clock() + 2 * GRACE)
+                changes = NEVER if next_change is None else await ask(connection, next_change)
                 limit.reschedule(clock() + GRACE)
                 await connection.execute(query("finishing"))
                 consequences = follow(marked)
@@ -162,7 +174,7 @@ async def _transaction(
                 raise
             limit.reschedule(clock() + GRACE)
             await transaction.commit()
-            return method, consequences
+            return Refreshed(method=method, consequences=consequences, next_change=changes)
     except (TimeoutError, asyncio.CancelledError, asyncpg.InterfaceError, asyncpg.InternalClientError):
         database.cut(connection)
         raise

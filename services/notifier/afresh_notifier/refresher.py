@@ -37,13 +37,14 @@ from afresh_notifier.errors import RefreshBroken, RefreshBusy, RefreshError, Ref
 from afresh_notifier.invalidation import Invalidation, PatternMap
 from afresh_notifier.marks import Mark
 from afresh_notifier.observations import (
+    NextChangeUnknown,
     Observe,
     RefreshDone,
     RefreshNotDone,
     RefreshPostponed,
     RefreshStarted,
 )
-from afresh_notifier.refresh import GRACE, Consequences, Limits, Method, following, refresh
+from afresh_notifier.refresh import GRACE, Limits, Refreshed, following, refresh
 
 #: A view that has failed so often in a row, or was locked when it was tried so often (which takes about half a minute), is
 #: no longer waited for by the patterns of its tables.
@@ -60,6 +61,8 @@ class Plan:
     patterns: PatternMap = field(default_factory=PatternMap)
     timings: Mapping[str, Timing] = field(default_factory=dict)
     limits: Mapping[str, Limits] = field(default_factory=dict)
+    #: The statements that say when a view's content will be another, for those that have one.
+    next_changes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Refresher:
@@ -147,7 +150,7 @@ class Refresher:
         """Views that read the clock were refreshed nobody knows when: they are due."""
         now = datetime.now(UTC)
         for view, timing in self._plan.timings.items():
-            if timing.every is not None:
+            if timing.every is not None or view in self._plan.next_changes:
                 self.dirty(view, self._anything(view, now))
 
     async def demand(self, view: str) -> None:
@@ -238,23 +241,24 @@ class Refresher:
             else:
                 return
 
-    async def _refresh(self, view: str, run: Run | None) -> tuple[Method, Consequences]:
+    async def _refresh(self, view: str, run: Run | None) -> Refreshed:
         """The refresh, with what follows from it by the plan that stands now: another one brings its own suspects."""
         found = self._plan.patterns.catalogue.views.get(view)
         if found is None:
             raise RefreshFailed(view, f"{view} was dropped")
         dirt = run.dirt if run is not None else self._anything(view, datetime.now(UTC))
         follow = following(self._plan.patterns, view, dirt, self.mark)
-        method, consequences = await refresh(self._pool, view, found.oid, self._plan.limits[view], follow)
-        self._appended(consequences.offset)
-        return method, consequences
+        next_change = self._plan.next_changes.get(view)
+        done = await refresh(self._pool, view, found.oid, self._plan.limits[view], follow, next_change=next_change)
+        self._appended(done.consequences.offset)
+        return done
 
     async def _carry_out(self, run: Run) -> None:
         view = run.view
         waiting = self._waiting.pop(view, [])
         self._observe(RefreshStarted(view=view))
         try:
-            method, consequences = await self._refresh(view, run)
+            done = await self._refresh(view, run)
         except RefreshBusy as error:
             if view in self._plan.timings:
                 self._waiting.setdefault(view, [])[:0] = waiting
@@ -271,7 +275,7 @@ class Refresher:
             self._answer(waiting, RefreshFailed(view, "it was given up", hint="try again"))
             raise
         else:
-            self._succeeded(run, method, consequences)
+            self._succeeded(run, done)
             self._answer(waiting, None)
 
     def _over(self, task: asyncio.Task[None]) -> None:
@@ -291,14 +295,24 @@ class Refresher:
             else:
                 future.set_exception(error)
 
-    def _succeeded(self, run: Run, method: Method, consequences: Consequences) -> None:
-        view, now = run.view, loop_time()
-        self._debouncer.succeed(run, now)
+    def _succeeded(self, run: Run, done: Refreshed) -> None:
+        view, now, changes = run.view, loop_time(), done.next_change
+        self._debouncer.succeed(run, now, now + changes.seconds)
         self._unhealthy.discard(view)
         self._observe(
-            RefreshDone(view=view, method=method, seconds=now - run.started, dirty_for=run.started - run.dirty_since)
+            RefreshDone(
+                view=view,
+                method=done.method,
+                seconds=now - run.started,
+                dirty_for=run.started - run.dirty_since,
+                next_change=changes.seconds if math.isfinite(changes.seconds) and not changes.problem else None,
+            )
         )
-        for mark in consequences.marks:
+        if changes.problem:
+            self._observe(
+                NextChangeUnknown(view=view, problem=changes.problem, hint=changes.hint, retry_in=changes.seconds)
+            )
+        for mark in done.consequences.marks:
             self.dirty(mark.view, mark.dirt())
 
     async def _failed(self, run: Run, error: RefreshError) -> None:

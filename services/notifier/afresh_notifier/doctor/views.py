@@ -9,7 +9,7 @@ import re
 
 import asyncpg
 
-from afresh_notifier import privileges, unique_index
+from afresh_notifier import next_change, privileges, unique_index
 from afresh_notifier.dependencies import View
 from afresh_notifier.doctor import clock
 from afresh_notifier.doctor.finding import Finding, ok, problem, warning
@@ -39,7 +39,10 @@ async def examine(connection: asyncpg.Connection, plan: Plan) -> list[Finding]:
             *await _check_null_keys(connection, view, row),
             *check_populated(view, row["populate"]),
             *check_blind_spots(view, every=plan.timings[name].every),
-            *check_clock(name, row["definitions"], every=plan.timings[name].every),
+            *check_clock(
+                name, row["definitions"], told=name in plan.next_changes or plan.timings[name].every is not None
+            ),
+            *await _check_next_change(connection, name, plan.next_changes.get(name)),
         ]
         findings += found or [ok(name, "can be refreshed beside its readers, and hears of all that it reads")]
     return findings
@@ -95,6 +98,16 @@ async def _check_null_keys(connection: asyncpg.Connection, view: View, row: asyn
     ]
 
 
+async def _check_next_change(connection: asyncpg.Connection, name: str, statement: str | None) -> list[Finding]:
+    """Whether it can be told when the view changes by time alone."""
+    if statement is None:
+        return []
+    async with connection.transaction(readonly=True):
+        await connection.execute(query("set_search_path"), "public")
+        answer = await next_change.ask(connection, statement)
+    return [warning(name, answer.problem, answer.hint)] if answer.problem else []
+
+
 def check_populated(view: View, populate: str) -> list[Finding]:
     """Whether there is anything to read yet."""
     if view.populated:
@@ -123,16 +136,16 @@ def check_blind_spots(view: View, *, every: float | None) -> list[Finding]:
     ]
 
 
-def check_clock(name: str, definitions: list[str], *, every: float | None) -> list[Finding]:
-    """Whether the view reads the clock, which changes it without a change of any table."""
+def check_clock(name: str, definitions: list[str], *, told: bool) -> list[Finding]:
+    """Whether the view reads the clock, which changes it without a change of any table; ``told``: the settings say when."""
     moment, cut = clock.read_by(definitions)
     findings = []
-    if every is None and (moment or cut):
+    if not told and (moment or cut):
         findings.append(
             warning(
                 name,
                 "it reads the clock, so that it grows old without a change of any table",
-                f'set every = "5m" for {name} under [[views]]',
+                f'set every = "5m" for {name} under [[views]], or next_change, a query for the instant of its next change',
             )
         )
     if moment:

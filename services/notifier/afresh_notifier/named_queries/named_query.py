@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from afresh_cache.patterns import Template
@@ -15,6 +14,7 @@ from afresh_notifier.errors import PackError, SettingsError
 from afresh_notifier.packs import InstalledPack
 from afresh_notifier.settings import Settings
 from afresh_notifier.settings_queries import ChatStep, ParameterSettings, QuerySettings, collisions
+from afresh_notifier.statements import statements_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,27 +67,29 @@ def collect(settings: Settings, packs: Sequence[InstalledPack]) -> list[NamedQue
             )
         first[section.name] = source
     problems = list(collisions(section for _, section in listed))
-    queries: list[NamedQuery] = []
-    for source, section in listed:
-        try:
-            queries.append(_read(settings, source, section))
-        except (OSError, UnicodeDecodeError) as error:
-            reason, file = getattr(error, "strerror", None) or error, getattr(error, "filename", None) or section.file
-            problems.append(f"query {section.name}: {file} cannot be read: {reason}")
+    try:
+        texts = statements_in((f"query {section.name}", file) for _, section in listed for file in _files(section))
+    except SettingsError as error:
+        problems += error.problems
     if problems:
         raise SettingsError(problems)
-    return queries
+    return [_made(settings, source, section, texts) for source, section in listed]
 
 
-def _read(settings: Settings, source: str, section: QuerySettings) -> NamedQuery:
-    general = settings.query
+def _files(section: QuerySettings) -> list[str]:
+    then = section.chat.then if section.chat is not None else None
+    return [section.file] if then is None else [section.file, then]
+
+
+def _made(settings: Settings, source: str, section: QuerySettings, texts: Mapping[str, str]) -> NamedQuery:
+    general, files = settings.query, _files(section)
     return NamedQuery(
         name=section.name,
         source=source,
         path=section.url_path,
         method=section.method,
         file=section.file,
-        sql=_statement(section.file),
+        sql=texts[files[0]],
         cache_key=section.template,
         ttl=section.ttl,
         stale_ttl=section.stale_ttl,
@@ -100,10 +102,5 @@ def _read(settings: Settings, source: str, section: QuerySettings) -> NamedQuery
         role=section.role,
         session=section.session,
         chat=section.chat,
-        then=_statement(section.chat.then) if section.chat is not None and section.chat.then is not None else "",
+        then=texts[files[1]] if len(files) > 1 else "",
     )
-
-
-def _statement(file: str) -> str:
-    """The one statement in a file, without what ends it, which would end it in the middle of ours."""
-    return Path(file).read_text(encoding="utf-8").rstrip(" \t\r\n;")
