@@ -23,6 +23,8 @@ BEGIN
         -- Changes are locked (FOR UPDATE, which takes UPDATE), taken out, and put in by hand.
         'GRANT SELECT, INSERT, UPDATE, DELETE ON afresh.change_log TO %I',
         'GRANT SELECT, INSERT, UPDATE, DELETE ON afresh.dirty, afresh.invalidation_log, afresh.lease, afresh.known TO %I',
+        'GRANT SELECT, INSERT, UPDATE ON afresh.jobs TO %I',
+        'GRANT SELECT, INSERT, UPDATE, DELETE ON afresh.embedding_queue TO %I',
         'GRANT SELECT ON afresh.log_identity, afresh.triggers, afresh.roots, afresh.watched TO %I',
         'GRANT USAGE, SELECT, UPDATE ON SEQUENCE afresh.bell TO %I',
         'GRANT USAGE ON SEQUENCE afresh.generation TO %I',

@@ -320,6 +320,35 @@ COMMENT ON FUNCTION afresh.notify_catalogue_change() IS 'Event trigger function 
 
 
 --
+-- Name: queue_embedding(); Type: FUNCTION; Schema: afresh; Owner: -
+--
+
+CREATE FUNCTION afresh.queue_embedding() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    row_key jsonb;
+    columns_ text;
+BEGIN
+    -- Not to_jsonb(NEW): that would write out the embedding too, thousands of numbers.
+    SELECT string_agg(format('%L, ($1).%I', k.name, k.name), ', ') INTO columns_
+    FROM unnest(TG_ARGV[1:]) AS k (name);
+    EXECUTE 'SELECT jsonb_build_object(' || columns_ || ')' INTO row_key USING NEW;
+    INSERT INTO afresh.embedding_queue (target, text_column, key) VALUES (TG_RELID, TG_ARGV[0], row_key);
+    RETURN NULL;
+END;
+$_$;
+
+
+--
+-- Name: FUNCTION queue_embedding(); Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON FUNCTION afresh.queue_embedding() IS 'Trigger function: notes that a row needs an embedding of its text. afresh.watch_embedding puts it on a table.';
+
+
+--
 -- Name: unwatch(regclass); Type: FUNCTION; Schema: afresh; Owner: -
 --
 
@@ -386,6 +415,46 @@ $$;
 --
 
 COMMENT ON FUNCTION afresh.unwatch(target regclass) IS 'Ends what afresh.watch began, on this table, its partitions and its inheritance children; triggers made by hand stay. Returns the tables that are no longer watched. May be repeated.';
+
+
+--
+-- Name: unwatch_embedding(regclass, text); Type: FUNCTION; Schema: afresh; Owner: -
+--
+
+CREATE FUNCTION afresh.unwatch_embedding(target regclass, text_column text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET quote_all_identifiers TO 'off'
+    AS $$
+DECLARE
+    step record;
+    done_something boolean := false;
+BEGIN
+    FOR step IN
+        SELECT format('DROP TRIGGER %I ON %s', t.tgname, target) AS statement
+        FROM pg_trigger AS t
+        WHERE t.tgrelid = target AND t.tgfoid = 'afresh.queue_embedding()'::regprocedure
+            AND t.tgname = ANY (ARRAY[
+                left('afresh_embed_insert_' || text_column, 63), left('afresh_embed_update_' || text_column, 63)
+            ])
+    LOOP
+        EXECUTE step.statement;
+        done_something := true;
+    END LOOP;
+    IF has_table_privilege('afresh.embedding_queue', 'DELETE') THEN
+        DELETE FROM afresh.embedding_queue AS q
+        WHERE q.target = unwatch_embedding.target AND q.text_column = unwatch_embedding.text_column;
+    END IF;
+    RETURN done_something;
+END;
+$$;
+
+
+--
+-- Name: FUNCTION unwatch_embedding(target regclass, text_column text); Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON FUNCTION afresh.unwatch_embedding(target regclass, text_column text) IS 'Takes off what afresh.watch_embedding has put on. Returns whether there was anything.';
 
 
 --
@@ -642,6 +711,108 @@ $$;
 --
 
 COMMENT ON FUNCTION afresh.watch(target regclass, keys text[], capture text) IS 'Tells Afresh of every change to this table, its partitions and its inheritance children; keys are the columns whose values identify what a change is about. Returns the tables covered. May be repeated; other keys replace those before. Key values can be read by every role that may connect to this database.';
+
+
+--
+-- Name: watch_embedding(regclass, text); Type: FUNCTION; Schema: afresh; Owner: -
+--
+
+CREATE FUNCTION afresh.watch_embedding(target regclass, text_column text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET quote_all_identifiers TO 'off'
+    AS $_$
+DECLARE
+    relation text;
+    key_columns text[];
+    step record;
+    done_something boolean := false;
+BEGIN
+    SELECT format('%I.%I', n.nspname, c.relname) INTO relation
+    FROM pg_class AS c
+    INNER JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.oid = target AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't';
+    IF relation IS NULL THEN
+        RAISE EXCEPTION 'cannot watch the texts of %: it is not a table that stays', target
+            USING ERRCODE = 'wrong_object_type', HINT = 'Name a table or a partitioned table.';
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        INNER JOIN pg_type AS t ON t.oid = a.atttypid
+        WHERE a.attrelid = target AND a.attname = text_column AND a.attnum > 0 AND NOT a.attisdropped
+            AND t.typcategory = 'S'
+    ) THEN
+        RAISE EXCEPTION '% has no column % that holds texts', relation, quote_ident(text_column)
+            USING ERRCODE = 'undefined_column', HINT = 'Name a column of type text or varchar.';
+    END IF;
+    SELECT array_agg(a.attname::text ORDER BY k.place) INTO key_columns
+    FROM pg_index AS i
+    CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
+    INNER JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+    WHERE i.indrelid = target AND i.indisprimary;
+    IF key_columns IS NULL THEN
+        RAISE EXCEPTION '% has no primary key, so that its rows cannot be told apart', relation
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = format('Give it one: ALTER TABLE %s ADD PRIMARY KEY (...).', relation);
+    END IF;
+
+    FOR step IN
+        SELECT
+            w.trigger_name,
+            format(
+                'CREATE TRIGGER %I AFTER %s ON %s FOR EACH ROW WHEN (%s) EXECUTE FUNCTION afresh.queue_embedding(%s)',
+                w.trigger_name, w.event, relation, w.condition,
+                (
+                    SELECT string_agg(quote_literal(c.name), ', ' ORDER BY c.place)
+                    FROM unnest(text_column || key_columns) WITH ORDINALITY AS c (name, place)
+                )
+            ) AS statement,
+            present.arguments AS present_arguments,
+            wanted.arguments AS wanted_arguments
+        FROM (
+            VALUES
+            (
+                left('afresh_embed_insert_' || text_column, 63), 'INSERT',
+                format('NEW.%I IS NOT NULL', text_column)
+            ),
+            (
+                left('afresh_embed_update_' || text_column, 63), 'UPDATE',
+                (
+                    SELECT string_agg(format('OLD.%1$I IS DISTINCT FROM NEW.%1$I', c.name), ' OR ' ORDER BY c.place)
+                    FROM unnest(text_column || key_columns) WITH ORDINALITY AS c (name, place)
+                )
+            )
+        ) AS w (trigger_name, event, condition)
+        CROSS JOIN LATERAL (
+            -- As pg_trigger has them: one after the other, each with a zero at its end.
+            SELECT string_agg(
+                encode(convert_to(c.name, getdatabaseencoding()), 'escape') || '\000', '' ORDER BY c.place
+            ) AS arguments
+            FROM unnest(text_column || key_columns) WITH ORDINALITY AS c (name, place)
+        ) AS wanted
+        LEFT JOIN LATERAL (
+            SELECT encode(t.tgargs, 'escape') AS arguments
+            FROM pg_trigger AS t
+            WHERE t.tgrelid = target AND t.tgname = w.trigger_name
+                AND t.tgfoid = 'afresh.queue_embedding()'::regprocedure AND t.tgenabled <> 'D'
+        ) AS present ON true
+    LOOP
+        IF step.present_arguments IS DISTINCT FROM step.wanted_arguments THEN
+            EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', step.trigger_name, relation);
+            EXECUTE step.statement;
+            done_something := true;
+        END IF;
+    END LOOP;
+    RETURN done_something;
+END;
+$_$;
+
+
+--
+-- Name: FUNCTION watch_embedding(target regclass, text_column text); Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON FUNCTION afresh.watch_embedding(target regclass, text_column text) IS 'From now on rows whose text changes wait in afresh.embedding_queue for their embedding, which the service makes where [[embeddings]] names the column. Returns whether anything had to be done.';
 
 
 --
@@ -1016,6 +1187,65 @@ COMMENT ON COLUMN afresh.dirty.since IS 'When the oldest of these changes was he
 
 
 --
+-- Name: embedding_queue; Type: TABLE; Schema: afresh; Owner: -
+--
+
+CREATE TABLE afresh.embedding_queue (
+    id bigint NOT NULL,
+    target regclass NOT NULL,
+    text_column text NOT NULL,
+    key jsonb NOT NULL,
+    at timestamp with time zone DEFAULT now() NOT NULL,
+    not_before timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    failures integer DEFAULT 0 NOT NULL,
+    problem text
+)
+WITH (autovacuum_vacuum_threshold='2000', autovacuum_vacuum_scale_factor='0');
+
+
+--
+-- Name: TABLE embedding_queue; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON TABLE afresh.embedding_queue IS 'Rows that wait for the embedding of their text; see afresh.watch_embedding.';
+
+
+--
+-- Name: COLUMN embedding_queue.key; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON COLUMN afresh.embedding_queue.key IS 'The primary key of the row, as a JSON object.';
+
+
+--
+-- Name: COLUMN embedding_queue.not_before; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON COLUMN afresh.embedding_queue.not_before IS 'Not to be taken in hand before this moment: somebody has it, or it has failed.';
+
+
+--
+-- Name: embedding_queue_id_seq; Type: SEQUENCE; Schema: afresh; Owner: -
+--
+
+ALTER TABLE afresh.embedding_queue ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME afresh.embedding_queue_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+
+--
+-- Name: SEQUENCE embedding_queue_id_seq; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON SEQUENCE afresh.embedding_queue_id_seq IS 'Numbers the rows of afresh.embedding_queue.';
+
+
+--
 -- Name: generation; Type: SEQUENCE; Schema: afresh; Owner: -
 --
 
@@ -1068,6 +1298,41 @@ COMMENT ON TABLE afresh.invalidation_log IS 'Invalidations in the order of their
 --
 
 COMMENT ON COLUMN afresh.invalidation_log.reason IS 'NULL for an invalidation; for a resync, why: whoever hears one of the patterns drops everything.';
+
+
+--
+-- Name: jobs; Type: TABLE; Schema: afresh; Owner: -
+--
+
+CREATE TABLE afresh.jobs (
+    name text NOT NULL,
+    due timestamp with time zone NOT NULL,
+    ran_at timestamp with time zone,
+    seconds double precision,
+    failures integer DEFAULT 0 NOT NULL,
+    problem text
+);
+
+
+--
+-- Name: TABLE jobs; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON TABLE afresh.jobs IS 'The jobs of the settings and the packs: for which of its times each was run last, and what became of that.';
+
+
+--
+-- Name: COLUMN jobs.due; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON COLUMN afresh.jobs.due IS 'The newest time of its schedule for which it was run; at first, when it was first heard of.';
+
+
+--
+-- Name: COLUMN jobs.failures; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON COLUMN afresh.jobs.failures IS 'How often it has failed in a row.';
 
 
 --
@@ -1345,11 +1610,27 @@ ALTER TABLE ONLY afresh.dirty
 
 
 --
+-- Name: embedding_queue embedding_queue_pkey; Type: CONSTRAINT; Schema: afresh; Owner: -
+--
+
+ALTER TABLE ONLY afresh.embedding_queue
+    ADD CONSTRAINT embedding_queue_pkey PRIMARY KEY (id);
+
+
+--
 -- Name: invalidation_log invalidation_log_pkey; Type: CONSTRAINT; Schema: afresh; Owner: -
 --
 
 ALTER TABLE ONLY afresh.invalidation_log
     ADD CONSTRAINT invalidation_log_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: jobs jobs_pkey; Type: CONSTRAINT; Schema: afresh; Owner: -
+--
+
+ALTER TABLE ONLY afresh.jobs
+    ADD CONSTRAINT jobs_pkey PRIMARY KEY (name);
 
 
 --
@@ -1374,6 +1655,13 @@ ALTER TABLE ONLY afresh.lease
 
 ALTER TABLE ONLY afresh.log_identity
     ADD CONSTRAINT log_identity_pkey PRIMARY KEY (single);
+
+
+--
+-- Name: embedding_queue_due; Type: INDEX; Schema: afresh; Owner: -
+--
+
+CREATE INDEX embedding_queue_due ON afresh.embedding_queue USING btree (target, text_column, id);
 
 
 --
@@ -1423,6 +1711,27 @@ GRANT INSERT(keys) ON TABLE afresh.change_log TO PUBLIC;
 --
 
 GRANT INSERT(rows) ON TABLE afresh.change_log TO PUBLIC;
+
+
+--
+-- Name: COLUMN embedding_queue.target; Type: ACL; Schema: afresh; Owner: -
+--
+
+GRANT INSERT(target) ON TABLE afresh.embedding_queue TO PUBLIC;
+
+
+--
+-- Name: COLUMN embedding_queue.text_column; Type: ACL; Schema: afresh; Owner: -
+--
+
+GRANT INSERT(text_column) ON TABLE afresh.embedding_queue TO PUBLIC;
+
+
+--
+-- Name: COLUMN embedding_queue.key; Type: ACL; Schema: afresh; Owner: -
+--
+
+GRANT INSERT(key) ON TABLE afresh.embedding_queue TO PUBLIC;
 
 
 --

@@ -111,20 +111,35 @@ async def test_schema_is_the_one_that_is_checked_in(db: asyncpg.Connection, dsn:
 
 
 @pytest.mark.parametrize(
-    "setup",
+    ("setup", "problem", "hint"),
     [
-        TREE + "SELECT afresh.watch('visit', '{id}')",
-        TREE + "CREATE TRIGGER x AFTER INSERT ON visit FOR EACH ROW EXECUTE FUNCTION notify_event_refresh()",
+        (
+            TREE + "SELECT afresh.watch('visit', '{id}')",
+            "tell Afresh of changes: public.visit, public.visit_east",
+            "afresh.unwatch(root)",
+        ),
+        (
+            TREE + "CREATE TRIGGER x AFTER INSERT ON visit FOR EACH ROW EXECUTE FUNCTION notify_event_refresh()",
+            "tell Afresh of changes: public.visit, public.visit_east",
+            "afresh.unwatch(root)",
+        ),
+        (
+            "CREATE TABLE \"a b\" (id int PRIMARY KEY, body text); SELECT afresh.watch_embedding('\"a b\"', 'body')",
+            "tell Afresh of texts to embed",
+            "SELECT afresh.unwatch_embedding('\"a b\"', 'body');",
+        ),
     ],
-    ids=["watched", "by hand"],
+    ids=["watched", "by hand", "texts"],
 )
-async def test_down_is_refused_while_triggers_need_the_engine(db: asyncpg.Connection, dsn: str, setup: str) -> None:
+async def test_down_is_refused_while_triggers_need_the_engine(
+    db: asyncpg.Connection, dsn: str, setup: str, problem: str, hint: str
+) -> None:
     await db.execute(setup)
     before = schema_of(dsn)
     with pytest.raises(MigrationError) as refusal:
         await down(db)
-    assert "there are triggers that tell Afresh of changes: public.visit, public.visit_east" in str(refusal.value)
-    assert "afresh.unwatch(root)" in refusal.value.hint
+    assert f"there are triggers that {problem}" in str(refusal.value)
+    assert hint in refusal.value.hint
     assert schema_of(dsn) == before
 
 

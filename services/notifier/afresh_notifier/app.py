@@ -22,11 +22,12 @@ from dataclasses import dataclass
 import asyncpg
 from aiohttp import web
 
-from afresh_notifier import database, packs, planning
+from afresh_notifier import database, embeddings, jobs, packs, planning
 from afresh_notifier.board import Board
 from afresh_notifier.changes import Gap, Heard, LeaseFree, LogGrown
 from afresh_notifier.consumer import Consumer
 from afresh_notifier.doctor import queries, views
+from afresh_notifier.embedder import Embedder
 from afresh_notifier.errors import ServeError
 from afresh_notifier.http import Api
 from afresh_notifier.hub import Hub
@@ -104,6 +105,7 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
     installed = packs.find_all(settings.packs)
     named = named_query.collect(settings, installed)
     planning.require_files(settings, installed)
+    work = jobs.collect(settings, installed)
     async with database.connection(settings.database) as connection:
         database.require_serving(await database.facts(connection))
     board, metrics = Board(), Metrics()
@@ -132,7 +134,10 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
             await tail.load()
         lease = Lease(settings.database, settings.lease, _name(), inbox.nudge, observe)
         refresher = Refresher(pool, tail.wake, observe, concurrency=settings.refresh.concurrency)
-        told = fan_out(observe, library.notice)
+        embedder = Embedder(
+            embeddings.collect(settings, installed), settings.database, settings.embedding, models, lease, observe
+        )
+        told = fan_out(observe, library.notice, embedder.notice)
         consumer = Consumer(settings, installed, pool, inbox, refresher, lease, tail.wake, told)
 
         def hear(item: Heard) -> None:
@@ -146,6 +151,7 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
                     if isinstance(item, Gap):
                         tail.wake()
 
+        working = jobs.Jobs(work, settings.database, lease, observe)
         listener = Listener(settings.database, hear, observe)
         endpoints = Endpoints(library, hub, tail)
         api = Api(settings.server, hub, tail, live, refresher, board, metrics, observe, endpoints)
@@ -158,6 +164,8 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
             telling = group.create_task(hub.run(), name="hub")
             answering = group.create_task(library.run(), name="named queries")
             keeping_answered = group.create_task(live.run(), name="live queries")
+            doing_jobs = group.create_task(working.run(), name="jobs")
+            embedding = group.create_task(embedder.run(), name="embedder")
             inspecting = group.create_task(_inspect(settings, named, board, refresher, observe), name="inspection")
             measuring = group.create_task(_measure(pool, observe), name="measurement")
             observe(Serving(url=url))
@@ -177,7 +185,7 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
                     await hub.drain()
             for task in (
                 *(holding, consuming, refreshing, following, telling),
-                *(answering, keeping_answered, inspecting, measuring),
+                *(answering, keeping_answered, doing_jobs, embedding, inspecting, measuring),
             ):
                 task.cancel()
             await api.goodbye(GOODBYE)

@@ -43,6 +43,9 @@ TRANSIENT = (
     DatabaseError,
 )
 
+#: SQLSTATE classes that say nothing of what was asked, but that the server cannot do it now.
+_NOT_NOW = ("08", "28", "40", "53", "55", "57", "58", "F0")
+
 _SESSION = {
     # Not `public`: there anybody who may create objects could put an operator or a function in the way of our queries,
     # and have it run with our rights.
@@ -171,14 +174,22 @@ async def kept(pool: asyncpg.Pool, connection: asyncpg.pool.PoolConnectionProxy,
     try:
         yield
     except BaseException as error:
-        # What the server says as its last word leaves a connection that is of no more use, and not closed yet.
-        last = getattr(error, "severity", None) in ("FATAL", "PANIC")
-        if last or not isinstance(error, asyncpg.PostgresError | AfreshError):
+        if is_last_word(error) or not isinstance(error, asyncpg.PostgresError | AfreshError):
             cut(connection)
         raise
     finally:
         watch.cancel()
         await give_back(pool, connection)
+
+
+def is_about_statement(error: asyncpg.PostgresError) -> bool:
+    """Whether an error is about what was asked, and not about the server or the connection, which may be well later."""
+    return not (error.sqlstate or "08").startswith(_NOT_NOW)
+
+
+def is_last_word(error: BaseException) -> bool:
+    """Whether the server has said this as its last word: the connection is of no more use, and may not be closed yet."""
+    return getattr(error, "severity", None) in ("FATAL", "PANIC")
 
 
 async def give_back(pool: asyncpg.Pool, connection: asyncpg.pool.PoolConnectionProxy) -> None:

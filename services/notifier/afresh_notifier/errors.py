@@ -25,6 +25,7 @@
     │   ├── QueryBusy            no connection was free in time
     │   ├── QueryUnusable        it cannot work until a person changes something
     │   └── QueryFailed          PostgreSQL or the network refused: worth another try
+    ├── SourceUnusable           a table or column that [[embeddings]] names is not as it says
     ├── ModelError               a model that embeds or chats gives no answer
     │   └── ModelRefused         it will not take this, however often it is asked
     ├── EmbeddedServerError      the demo's own PostgreSQL did not start
@@ -197,6 +198,10 @@ class QueryUnusable(QueryError):
 
 class QueryFailed(QueryError):
     """PostgreSQL or the network refused this time."""
+
+
+class SourceUnusable(AfreshError):
+    """A table or column that `[[embeddings]]` names is not as it says."""
 
 
 class ModelError(AfreshError):

@@ -54,7 +54,7 @@ async def ask(connection: Connection, statement: str) -> NextChange:
         rows = await connection.fetch(statement)
         clock = await connection.fetchrow(query("transaction_clock"))
     except asyncpg.PostgresError as error:
-        if getattr(error, "severity", None) in ("FATAL", "PANIC"):
+        if database.is_last_word(error):
             raise
         await savepoint.rollback()
         what, hint = database.said(error)

@@ -46,7 +46,7 @@ from afresh_notifier.errors import (
 )
 from afresh_notifier.named_queries.named_query import NamedQuery
 from afresh_notifier.named_queries.parameters import Values
-from afresh_notifier.named_queries.preparation import Prepared, concerns_query, prepare, unusable
+from afresh_notifier.named_queries.preparation import Prepared, prepare, unusable
 from afresh_notifier.resources import query as statement
 from afresh_notifier.settings import DatabaseSettings
 from afresh_notifier.settings_queries import QueryDefaults
@@ -257,7 +257,7 @@ def _explain(query: NamedQuery, error: asyncpg.PostgresError) -> QueryError:
         return NamesChanged(query.name, what, hint=hint)
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return unusable(query, error)
-    if concerns_query(error):
+    if database.is_about_statement(error):
         return QueryFailed(query.name, what, hint=hint)
     return QueryFailed(query.name, f"PostgreSQL cannot answer now: {what}", hint="ask again")
 

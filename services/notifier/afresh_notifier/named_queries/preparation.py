@@ -22,9 +22,6 @@ from afresh_notifier.named_queries.named_query import NamedQuery
 from afresh_notifier.named_queries.parameters import Parameter, Parameters, parameter
 from afresh_notifier.resources import query as statement
 
-#: SQLSTATE classes that say nothing of the query, but that the server cannot do it now.
-NOT_NOW = ("08", "28", "40", "53", "55", "57", "58", "F0")
-
 #: How a column is written: bytes as base64, a vector as a list of numbers, what is made of other values as JSON, also in a
 #: CSV, and some as the text that they are in JSON, where PostgreSQL would write another; whatever else is plain.
 _FORMS = {
@@ -87,7 +84,7 @@ async def prepare(connection: Connection, query: NamedQuery) -> Prepared:
         for text in (row["writing"],) if query.writes else (row["rows"], row["csv"]):
             await connection.prepare(text)
     except asyncpg.PostgresError as error:
-        if not concerns_query(error):
+        if not database.is_about_statement(error):
             raise
         raise QueryUnusable(
             query.name,
@@ -130,14 +127,9 @@ def _check_chat(query: NamedQuery, names: list[str]) -> None:
             )
 
 
-def concerns_query(error: asyncpg.PostgresError) -> bool:
-    """Whether an error is about the query, and not about the server or the connection."""
-    return not (error.sqlstate or "08").startswith(NOT_NOW)
-
-
 def unusable(query: NamedQuery, error: asyncpg.PostgresError, *, hint: str = "") -> QueryUnusable:
     """What is wrong with ``query``, from what PostgreSQL said. Raises ``error`` again where that is not about the query."""
-    if not concerns_query(error):
+    if not database.is_about_statement(error):
         raise error
     what, said = database.said(error)
     hint = said or hint
@@ -201,7 +193,7 @@ async def _type_of(connection: Connection, name: str) -> int | None:
     try:
         oid: int | None = await connection.fetchval(statement("query_type_of_name"), name)
     except asyncpg.PostgresError as error:
-        if concerns_query(error):  # a name that is none
+        if database.is_about_statement(error):  # a name that is none
             return None
         raise
     return oid

@@ -1,5 +1,5 @@
 -- End the watch on a table
--- depends: afresh_0015_notify_catalogue_change
+-- depends: afresh_0020_unwatch_embedding
 
 -- migrate: apply
 
@@ -67,12 +67,26 @@ GRANT EXECUTE ON FUNCTION afresh.unwatch(regclass) TO public;
 
 -- migrate: rollback
 
--- The first step down. While any trigger executes notify_event_refresh(), nothing is taken away: not the function, which
--- would fail, nor what comes before it, which would leave half an engine.
+-- The first step down. While any trigger executes notify_event_refresh() or queue_embedding(), nothing is taken away: not
+-- the function, which would fail, nor what comes before it, which would leave half an engine.
 DO $block$
 DECLARE
     watched_tables text;
 BEGIN
+    SELECT string_agg(format('SELECT afresh.unwatch_embedding(%L, %L);', t.target, t.text_column), ' ' ORDER BY t.target)
+    INTO watched_tables
+    FROM (
+        SELECT DISTINCT
+            pg_trigger.tgrelid::regclass::text AS target,
+            regexp_replace(pg_trigger.tgname, '^afresh_embed_(insert|update)_', '') AS text_column
+        FROM pg_catalog.pg_trigger
+        WHERE pg_trigger.tgfoid = 'afresh.queue_embedding()'::regprocedure AND pg_trigger.tgparentid = 0
+    ) AS t;
+    IF watched_tables IS NOT NULL THEN
+        RAISE EXCEPTION 'there are triggers that tell Afresh of texts to embed'
+            USING ERRCODE = 'dependent_objects_still_exist',
+            HINT = 'End the watches: ' || watched_tables;
+    END IF;
     SELECT string_agg(w.table_name, ', ' ORDER BY w.table_name) INTO watched_tables FROM afresh.watched AS w;
     IF watched_tables IS NOT NULL THEN
         RAISE EXCEPTION 'there are triggers that tell Afresh of changes: %', watched_tables

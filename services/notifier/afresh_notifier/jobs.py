@@ -1,0 +1,238 @@
+"""Jobs: statements that the leader runs at the times of a cron expression.
+
+In: the jobs of the settings and the packs, the lease, and the table `afresh.jobs`, which knows for which time each was run
+last. Out: each job run once for each of its times, in a transaction that also writes that down; so a job that a crash
+interrupts has done nothing, and is due still.
+
+Promised: times that passed while no instance ran are made up for once, for the newest of them. A job never runs beside
+itself, on however many instances: its row is locked while it runs, and skipped by others. One that fails is undone, and
+tried again after a growing pause, until it succeeds or its next time comes, which takes the place of this one. A job of
+which nobody has heard before has not been missed: its first time is the next one.
+
+The clock that decides is this machine's; what was run is compared by the schedule's times, so that two leaders with
+different clocks run a job once for each time all the same.
+
+Concurrency: `run` is one task, which starts one task for each job that is due, and awaits them all. Between a look and a
+job's own transaction the lease may be lost: then two leaders look at the row, and one has it. Cancelled, jobs in flight are
+cut off, and undone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import asyncpg
+
+from afresh_cache.backoff import backoff
+from afresh_notifier import database
+from afresh_notifier.clock import loop_time
+from afresh_notifier.errors import PackError
+from afresh_notifier.lease import Lease
+from afresh_notifier.observations import JobDone, JobFailed, Observe
+from afresh_notifier.packs import InstalledPack
+from afresh_notifier.resources import query
+from afresh_notifier.schedule import following, newest
+from afresh_notifier.settings import DatabaseSettings, Settings
+from afresh_notifier.statements import statements_in
+
+#: How often it is looked whether a job is due, in seconds.
+PACE = 1.0
+
+#: First and longest wait before a job that failed is tried again, in seconds.
+RETRY_FIRST, RETRY_MAX = 1.0, 300.0
+
+#: How much longer than its time a job is waited for before its connection is cut, in seconds.
+GRACE = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Job:
+    """One job; ``source`` is the pack that brings it, or "" for the settings' own file."""
+
+    name: str
+    source: str
+    schedule: str
+    timezone: str
+    statement: str
+    timeout: float
+    description: str
+
+    def newest(self, now: datetime) -> datetime | None:
+        """The newest of its times that is not after ``now``."""
+        return newest(self.schedule, self.timezone, now)
+
+    def following(self, now: datetime) -> datetime | None:
+        """The first of its times after ``now``."""
+        return following(self.schedule, self.timezone, now)
+
+
+@dataclass(slots=True)
+class _State:
+    """For which time a job was run last, as far as is known; how often it has failed since; no try before ``retry_at``."""
+
+    due: datetime
+    failures: int = 0
+    retry_at: float = float("-inf")
+    task: asyncio.Task[None] | None = None
+
+
+def collect(settings: Settings, packs: Sequence[InstalledPack]) -> list[Job]:
+    """The jobs of these packs, and those of the settings' own file.
+
+    Raises `SettingsError` for files that cannot be read, `PackError` for a name that is there twice.
+    """
+    sources = [(pack.name, pack.settings.jobs) for pack in packs] + [("", settings.jobs)]
+    listed = [(source, section) for source, sections in sources for section in sections]
+    first: dict[str, str] = {}
+    for source, section in listed:
+        if section.name in first:
+            where = [f"pack {one}" if one else "the settings" for one in (first[section.name], source)]
+            raise PackError(f"two jobs are called {section.name!r}: in {where[0]} and in {where[1]}", hint="rename one")
+        first[section.name] = source
+    texts = statements_in((f"job {section.name}", section.file) for _, section in listed)
+    return [
+        Job(
+            name=section.name,
+            source=source,
+            schedule=section.schedule,
+            timezone=section.timezone,
+            statement=texts[section.file],
+            timeout=section.timeout,
+            description=section.description,
+        )
+        for source, section in listed
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of an attempt: the job ran (for ``due``), or failed, or did neither, since it is somebody else's turn, or
+    it was run by then; ``due`` is the newest time for which it has been run, None where that cannot be seen."""
+
+    due: datetime | None
+    ran: bool = False
+    problem: str = ""
+    hint: str = ""
+
+
+async def carry_out(connection: asyncpg.Connection, job: Job, due: datetime) -> Outcome:
+    """Run ``job`` for its time ``due``, unless it was run for that, or for a later one, or is being run.
+
+    Raises what asyncpg raises where it is the connection that fails; whether it was run is then for the row to say.
+    """
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        outcome = await _take_turn(connection, job, due)
+    except asyncpg.PostgresError as error:
+        if not database.is_last_word(error):
+            await transaction.rollback()
+        raise
+    await transaction.commit()
+    return outcome
+
+
+async def _take_turn(connection: asyncpg.Connection, job: Job, due: datetime) -> Outcome:
+    began = time.perf_counter()
+    ran_for: datetime | None = await connection.fetchval(query("job_turn"), job.name)
+    if ran_for is None or ran_for >= due:
+        return Outcome(due=ran_for)
+    savepoint = connection.transaction()
+    await savepoint.start()
+    try:
+        await connection.execute(query("job_limits"), database.milliseconds(job.timeout))
+        await connection.fetch(job.statement)
+    except asyncpg.PostgresError as error:
+        if database.is_last_word(error):
+            raise
+        await savepoint.rollback()
+        problem, hint = database.said(error)
+        if isinstance(error, asyncpg.QueryCanceledError):
+            problem, hint = f"it took longer than {job.timeout:g} s", "raise its timeout under [[jobs]]"
+        await connection.execute(query("job_failed"), job.name, problem)
+        return Outcome(due=ran_for, problem=problem, hint=hint)
+    await savepoint.commit()
+    await connection.execute(query("job_done"), job.name, due, time.perf_counter() - began)
+    return Outcome(due=due, ran=True)
+
+
+class Jobs:
+    """Runs what is due, while this instance leads."""
+
+    def __init__(
+        self, jobs: Sequence[Job], database_settings: DatabaseSettings, lease: Lease, observe: Observe
+    ) -> None:
+        self._jobs = jobs
+        self._database = database_settings
+        self._lease = lease
+        self._observe = observe
+        self._states: dict[str, _State] = {}
+        self._term: int | None = None
+
+    async def run(self) -> None:
+        """Look every `PACE` seconds, until cancelled."""
+        if not self._jobs:
+            return
+        async with asyncio.TaskGroup() as group:
+            while True:
+                if self._lease.term is not None:
+                    with contextlib.suppress(*database.TRANSIENT):
+                        await self._look(group)
+                await asyncio.sleep(PACE)
+
+    async def _look(self, group: asyncio.TaskGroup) -> None:
+        if self._term != self._lease.term:  # somebody else may have run them meanwhile
+            await self._read()
+            self._term = self._lease.term
+        now = datetime.now(UTC)
+        for job in self._jobs:
+            state = self._states[job.name]
+            due = job.newest(now)
+            idle = state.task is None or state.task.done()
+            if due is not None and due > state.due and idle and loop_time() >= state.retry_at:
+                state.task = group.create_task(self._carry_out(job, state, due), name=f"job {job.name}")
+
+    async def _read(self) -> None:
+        async with database.connection(self._database, name="afresh jobs") as connection:
+            await connection.execute(query("job_first"), [job.name for job in self._jobs])
+            rows = {row["name"]: row["due"] for row in await connection.fetch(query("job_rows"))}
+        for job in self._jobs:
+            state = self._states.setdefault(job.name, _State(rows[job.name]))
+            state.due = max(state.due, rows[job.name])
+
+    async def _carry_out(self, job: Job, state: _State, due: datetime) -> None:
+        began = loop_time()
+        try:
+            async with database.connection(self._database, name=f"afresh job {job.name}") as connection:
+                # Cut from outside: a server that does not answer answers no rollback either.
+                watch = asyncio.get_running_loop().call_later(job.timeout + GRACE, database.cut, connection)
+                try:
+                    outcome = await carry_out(connection, job, due)
+                finally:
+                    watch.cancel()
+        except database.TRANSIENT as error:
+            problem, hint = database.said(error)
+            outcome = Outcome(due=None, problem=problem or "PostgreSQL did not answer", hint=hint)
+        if outcome.problem:
+            state.failures += 1
+            wait = backoff(state.failures, RETRY_FIRST, RETRY_MAX)
+            state.retry_at = loop_time() + wait
+            self._observe(
+                JobFailed(
+                    job=job.name,
+                    problem=outcome.problem,
+                    hint=outcome.hint,
+                    failures=state.failures,
+                    retry_in=wait,
+                )
+            )
+            return
+        if outcome.ran:
+            self._observe(JobDone(job=job.name, due=due.isoformat(), seconds=loop_time() - began))
+        if outcome.due is not None:
+            state.due, state.failures, state.retry_at = outcome.due, 0, float("-inf")
