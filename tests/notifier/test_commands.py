@@ -177,7 +177,8 @@ async def test_the_missing_extra_is_told(tmp_path: Path) -> None:
     (tmp_path / "click.py").write_text("raise ModuleNotFoundError('No module', name='click')", encoding="utf-8")
     ended = await afresh_process("serve", folder=tmp_path, PYTHONPATH=str(tmp_path))
     assert ended.code == 1
-    assert ended.err == "The service is not installed here (click is missing): pip install 'afresh[server]'\n"
+    assert "click is missing" in ended.err
+    assert "pip install '.[server]'" in ended.err
 
 
 async def test_output_that_nobody_reads_ends_quietly(tmp_path: Path) -> None:

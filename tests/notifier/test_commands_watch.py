@@ -258,3 +258,14 @@ async def test_verify_of_a_pack_without_checks_is_an_error(tmp_path: Path, dsn: 
     ended = await afresh("verify", "--pack", pack, folder=tmp_path, dsn=dsn)
     assert ended.code == 1
     assert "pack mine: verify.sql cannot be read" in ended.err
+
+
+async def test_a_table_that_is_watched_again_keeps_its_keys_unless_others_are_named(
+    dsn: str, db: asyncpg.Connection, tmp_path: Path
+) -> None:
+    await db.execute("CREATE TABLE orders (id int PRIMARY KEY, client text)")
+    await afresh("watch", "orders", "--keys", "id", folder=tmp_path, dsn=dsn)
+    for arguments, keys in ([], ["id"]), (["--keys", "client"], ["client"]), ([], ["client"]), (["--keys", ""], []):
+        ended = await afresh("watch", "orders", *arguments, folder=tmp_path, dsn=dsn)
+        assert ended.code == 0, ended.err
+        assert await db.fetchval("SELECT keys FROM afresh.watched WHERE table_name = 'public.orders'") == keys

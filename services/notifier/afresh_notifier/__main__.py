@@ -26,7 +26,8 @@ def main() -> None:
         if (error.name or "").partition(".")[0] not in _SERVER_ONLY:
             raise
         sys.stderr.write(
-            f"The service is not installed here ({error.name} is missing): pip install 'afresh[server]'\n",
+            f"The service is not installed here ({error.name} is missing): "
+            "in a clone of the repository, pip install '.[server]'\n",
         )
         sys.exit(1)
     cli(prog_name="afresh")

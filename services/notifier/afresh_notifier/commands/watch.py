@@ -28,7 +28,9 @@ from afresh_notifier.settings import DatabaseSettings, default_file
 
 @click.command(short_help="Let tables tell of their changes.")
 @click.argument("tables", nargs=-1, metavar="[TABLE]...")
-@click.option("--keys", metavar="COLUMN,…", help="Columns whose values are told with a change. [default: settings]")
+@click.option(
+    "--keys", metavar="COLUMN,…", help="Columns whose values are told with a change. [default: settings, or as it is]"
+)
 @click.option(
     "--capture",
     type=click.Choice(("log", "notify")),
@@ -85,7 +87,8 @@ async def _watch(
     columns: Sequence[str] | None,
     capture: str | None,
 ) -> None:
-    """Watch ``tables``, or those that are declared, with the keys ``columns``, or those that are declared for them."""
+    """Watch ``tables``, or those that are declared, with the keys ``columns``, or those that are declared for them, or
+    those that they are watched with."""
     packs = invocation.packs()
     asked = tables or watching.declared_names(invocation.settings, packs)
     if not asked:
@@ -95,7 +98,8 @@ async def _watch(
         )
     async with _connected(settings) as connection:
         found = await watching.resolve(connection, asked)
-        declared = await watching.declared_keys(connection, invocation.settings, packs)
+        kept = {row["name"]: tuple(row["keys"]) for row in await connection.fetch(query("watched"))}
+        declared = kept | await watching.declared_keys(connection, invocation.settings, packs)
         refusals: list[DatabaseError] = []
         for name, oid in {relation.name: relation.oid for relation in found.values()}.items():
             keys = declared.get(name, ()) if columns is None else columns
