@@ -1,0 +1,2 @@
+-- What was approved becomes knowledge.
+SELECT batch_process_learning(1000)
