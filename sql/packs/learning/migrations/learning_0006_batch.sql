@@ -3,6 +3,19 @@
 
 -- migrate: apply
 
+-- The search's setting below can be given by others than a superuser only in a session that has loaded pgvector.
+DO $$
+BEGIN
+    EXECUTE format(
+        'SELECT ''[1]''::%I.vector',
+        (SELECT namespace.nspname
+         FROM pg_catalog.pg_extension AS extension
+         JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = extension.extnamespace
+         WHERE extension.extname = 'vector')
+    );
+END
+$$;
+
 -- Takes up to p_batch_size approved items, the oldest first, and passes over those that another session has taken
 -- (FOR UPDATE SKIP LOCKED), so that any number of sessions may work at once and none waits. Each item ends as
 --   applied    it is an entry of the knowledge base now; the correction that it came from, if any, is applied too
@@ -18,6 +31,7 @@
 -- become knowledge. What fails for a reason that is not the item's (a deadlock, a full disk) stays approved as well.
 CREATE FUNCTION public.batch_process_learning(p_batch_size integer DEFAULT 100) RETURNS integer
 LANGUAGE plpgsql
+SET hnsw.iterative_scan = 'strict_order'
 AS $$
 DECLARE
     performer_before text := coalesce(current_setting('learning.performed_by', true), '');
@@ -26,6 +40,8 @@ DECLARE
     others boolean;
     item_id uuid;
     item record;
+    near record;
+    waits boolean;
     twin record;
     new_id uuid;
     processed integer := 0;
@@ -64,6 +80,27 @@ BEGIN
                     USING ERRCODE = 'data_exception', DETAIL = 'The model has made nothing of this text.';
             END IF;
 
+            -- Before the look into the knowledge base, never after it: what the other session commits in between is
+            -- then seen there. The index gives the nearest first, and is asked no further than what is similar.
+            waits := false;
+            IF others THEN
+                FOR near IN
+                    SELECT
+                        queued.id, queued.status, queued.shop_id, queued.created_at,
+                        queued.embedding <=> item.embedding AS distance
+                    FROM public.learning_queue AS queued
+                    WHERE queued.embedding IS NOT NULL
+                    ORDER BY queued.embedding <=> item.embedding
+                    LIMIT 1000
+                LOOP
+                    EXIT WHEN waits OR near.distance > 0.1500005 OR near.distance = 'NaN';
+                    waits := near.status = 'approved' AND near.id <> ALL (taken)
+                        AND (near.created_at, near.id) < (item.created_at, item.id)
+                        AND coalesce(near.shop_id, 0) IN (0, coalesce(item.shop_id, 0));
+                END LOOP;
+            END IF;
+            CONTINUE WHEN waits;
+
             SELECT alike.knowledge_id, alike.similarity INTO twin
             FROM public.check_similar_knowledge(item.shop_id, item.proposed_content, item.embedding, 0.85) AS alike
             LIMIT 1;
@@ -76,23 +113,6 @@ BEGIN
                 processed := processed + 1;
                 CONTINUE;
             END IF;
-
-            -- The forty nearest of the queue are enough: where more than that are as near, one of them was here
-            -- before and is in the knowledge base by now.
-            CONTINUE WHEN others AND EXISTS (
-                SELECT FROM (
-                    SELECT
-                        queued.id, queued.status, queued.shop_id, queued.created_at,
-                        1 - (queued.embedding <=> item.embedding) AS similarity
-                    FROM public.learning_queue AS queued
-                    WHERE queued.embedding IS NOT NULL
-                    ORDER BY queued.embedding <=> item.embedding
-                    LIMIT 40
-                ) AS near
-                WHERE near.status = 'approved' AND near.similarity >= 0.85 AND near.id <> ALL (taken)
-                  AND (near.created_at, near.id) < (item.created_at, item.id)
-                  AND coalesce(near.shop_id, 0) IN (0, coalesce(item.shop_id, 0))
-            );
 
             INSERT INTO public.knowledge_base (shop_id, content, category, embedding, source, source_id, metadata)
             VALUES (
