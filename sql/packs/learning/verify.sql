@@ -176,7 +176,7 @@ indexes (table_name, index_name, definition) AS (
         ('learning_queue', 'idx_learning_created', 'btree (created_at DESC, id)'),
         ('learning_queue', 'idx_learning_embedding', 'hnsw (embedding vector_cosine_ops)'),
         ('learning_queue', 'idx_learning_pending',
-         'btree (confidence_score DESC, created_at) WHERE ((status) = ''pending'')'),
+         'btree (confidence_score DESC, created_at) WHERE (status = ''pending'')'),
         ('learning_queue', 'idx_learning_reviewer', 'btree (reviewed_by, reviewed_at DESC)'),
         ('learning_queue', 'idx_learning_shop', 'btree (shop_id, status, created_at DESC)'),
         ('learning_queue', 'idx_learning_status', 'btree (status, created_at, id)'),
@@ -242,8 +242,10 @@ present_indexes AS MATERIALIZED (
         || CASE WHEN index.indisunique THEN 'unique, ' ELSE '' END
         || regexp_replace(
             regexp_replace(
-                regexp_replace(pg_get_indexdef(index.indexrelid), '^.*? USING ', ''),
-                '::(text|character varying|jsonb|numeric)(\[\])?', '', 'g'
+                regexp_replace(
+                    regexp_replace(pg_get_indexdef(index.indexrelid), '^.*? USING ', ''),
+                    '\((\w+)\)::text', '\1', 'g'
+                ), '::(text|character varying|jsonb|numeric)(\[\])?', '', 'g'
             ), '\w+\.(vector_cosine_ops)', '\1'
         ) AS definition
     FROM pg_catalog.pg_index AS index
@@ -389,8 +391,9 @@ checks (part, place, "check", expected, found, ok) AS (
                    THEN coalesce(present.definition, '') = columns.definition
                -- Of a table that was there before, only the type is asked for.
                ELSE coalesce(regexp_replace(
-                   split_part(present.definition, ', ', 1), '^character varying.*', 'text'), ''
-               ) = columns.definition
+                   regexp_replace(split_part(present.definition, ', ', 1), '^character varying.*', 'text'),
+                   '^smallint$', 'integer'
+               ), '') = columns.definition
            END
     FROM columns
     LEFT JOIN LATERAL (
