@@ -172,7 +172,8 @@ def test_settings_name_what_each_change_makes_stale_and_the_hourly_refreshes() -
 
 
 def test_every_kept_answer_is_made_stale_by_some_table_or_view() -> None:
-    patterns = {pattern for named in (*PACK.settings.views, *PACK.settings.tables) for pattern in named.patterns or ()}
+    patterns = {pattern for view in PACK.settings.views for pattern in view.patterns or ()}
+    patterns |= {pattern for table in PACK.settings.tables for pattern in table.patterns or ()}
     for query in PACK.settings.queries:
         if not query.writes:
             assert any(query.template.literal.startswith(pattern) for pattern in patterns), query.name

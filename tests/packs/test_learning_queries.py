@@ -252,6 +252,7 @@ async def test_the_metrics_come_by_day_and_change_with_their_rows(
     await db.execute("UPDATE learning_queue SET confidence_score = 77")
 
     async def changed() -> bool:
-        return {row["avg_confidence"] for row in (await ask("/api/learning/metrics/daily")).rows} == {77}
+        rows = (await ask("/api/learning/metrics/daily")).rows
+        return {float(row["avg_confidence"]) for row in rows} == {77.0}
 
     await eventually(changed)
