@@ -166,7 +166,14 @@ async def test_a_reviewer_may_write_a_better_text(db: asyncpg.Connection, ask: A
         ask, f"queue/{made}/review", decision="approve", reviewer=REVIEWER, content="b", category="hours"
     )
     assert (reply.json["proposed_content"], reply.json["category"]) == ("b", "hours")
-    assert await db.fetchval("SELECT embedding IS NULL FROM learning_queue WHERE id = $1", made)
+
+    async def embedded_anew() -> bool:
+        same: bool | None = await db.fetchval(
+            "SELECT embedding = $2::text::vector FROM learning_queue WHERE id = $1", made, axis(1)
+        )
+        return same is False
+
+    await eventually(embedded_anew)
 
 
 async def test_a_review_of_an_item_that_is_not_there_is_not_found(ask: Asking) -> None:
@@ -186,8 +193,8 @@ async def test_a_review_of_an_item_that_is_decided_is_refused(db: asyncpg.Connec
 
 
 async def test_processing_makes_approved_items_knowledge(db: asyncpg.Connection, ask: Asking) -> None:
-    for number in range(5):
-        await approved(db, str(number), axis(number))
+    for number, text in enumerate(("opening hours", "winter tyres", "gift vouchers", "parking", "batteries")):
+        await approved(db, text, axis(number))
     assert (await post(ask, "process", batch=2)).json == {"processed": 2}
     assert (await post(ask, "process")).json == {"processed": 3}
     assert (await post(ask, "process")).json == {"processed": 0}
@@ -212,6 +219,37 @@ async def test_similar_knowledge_is_found_by_text(db: asyncpg.Connection, ask: A
     assert (reply.status, reply.code) == (422, "query_refused")
 
 
+async def test_what_is_approved_gets_its_embedding_and_is_known_then(db: asyncpg.Connection, ask: Asking) -> None:
+    conversation = str(await talk(db, 3))
+    for answer in ("On Saturdays we open at nine.", "on saturdays we open at nine"):
+        await post(ask, "corrections", conversationId=conversation, originalResponse="At ten.", correctedAnswer=answer)
+    made = [row["id"] for row in (await ask("/api/learning/queue")).rows]
+    for identity in made:
+        await post(ask, f"queue/{identity}/review", decision="approve", reviewer=REVIEWER)
+
+    async def all_embedded() -> bool:
+        missing: int = await db.fetchval("SELECT count(*) FROM learning_queue WHERE embedding IS NULL")
+        return missing == 0
+
+    await eventually(all_embedded)
+    assert (await post(ask, "process")).json == {"processed": 2}
+    outcome = await db.fetch("SELECT status FROM learning_queue ORDER BY created_at")
+    assert [row["status"] for row in outcome] == ["applied", "duplicate"]
+    (entry,) = (await post(ask, "similar", text="Saturdays, we open at nine!", shop=3)).rows
+    assert entry["content"] == "On Saturdays we open at nine."
+    assert 0.85 <= entry["similarity"] < 1
+
+
+async def test_a_transcript_gets_its_embedding(db: asyncpg.Connection, ask: Asking) -> None:
+    await insert(db, "voice_transcripts", transcript="Good morning, have you got winter tyres?")
+
+    async def embedded() -> bool:
+        there: bool = await db.fetchval("SELECT embedding IS NOT NULL FROM voice_transcripts")
+        return there
+
+    await eventually(embedded)
+
+
 async def test_the_metrics_come_by_day_and_change_with_their_rows(
     server: ServerUnderTest, db: asyncpg.Connection, ask: Asking
 ) -> None:
@@ -220,7 +258,7 @@ async def test_the_metrics_come_by_day_and_change_with_their_rows(
     expected = await db.fetchval("SELECT count(*) FROM daily_learning_metrics_live")
 
     async def arrived() -> bool:
-        return len((await ask("/api/learning/metrics/daily")).rows) == expected
+        return bool(len((await ask("/api/learning/metrics/daily")).rows) == expected)
 
     await eventually(arrived)
     rows = (await ask("/api/learning/metrics/daily")).rows

@@ -229,6 +229,10 @@ triggers (trigger_name, table_name, definition) AS (
 watched (table_name) AS (
     VALUES ('learning_queue'), ('response_analytics'), ('knowledge_base')
 ),
+embedded (table_name, text_column) AS (
+    VALUES
+        ('knowledge_base', 'content'), ('learning_queue', 'proposed_content'), ('voice_transcripts', 'transcript')
+),
 -- Every index that is there on the tables and the views, whether it is one of ours or not.
 present_indexes AS MATERIALIZED (
     SELECT
@@ -506,13 +510,30 @@ checks (part, place, "check", expected, found, ok) AS (
     ) AS present ON true
 
     UNION ALL
-    SELECT 12, figures.view_name, figures.view_name || ' equals ' || figures.view_name || '_live',
+    -- A text that is new or another one waits for its embedding.
+    SELECT 12, embedded.table_name, 'embeddings follow ' || embedded.table_name || '.' || embedded.text_column,
+           'INSERT, UPDATE',
+           coalesce(present.events, 'nothing'),
+           coalesce(present.events, '') = 'INSERT, UPDATE'
+    FROM embedded
+    LEFT JOIN LATERAL (
+        SELECT string_agg(DISTINCT event.name, ', ' ORDER BY event.name) AS events
+        FROM pg_catalog.pg_trigger AS trigger
+        JOIN (VALUES (4, 'INSERT'), (16, 'UPDATE')) AS event (bit, name) ON trigger.tgtype & event.bit <> 0
+        WHERE trigger.tgrelid = to_regclass('public.' || embedded.table_name)
+          AND trigger.tgfoid = to_regprocedure('afresh.queue_embedding()')
+          AND split_part(encode(trigger.tgargs, 'escape'), '\000', 1) = embedded.text_column
+          AND trigger.tgenabled IN ('O', 'A')
+    ) AS present ON true
+
+    UNION ALL
+    SELECT 13, figures.view_name, figures.view_name || ' equals ' || figures.view_name || '_live',
            '0 rows differ', coalesce(figures.differences || ' rows differ', 'cannot be read'),
            coalesce(figures.differences = 0, false)
     FROM figures
 
     UNION ALL
-    SELECT 13, to_char(counts.place, 'FM00') || counts.what, 'count: ' || counts.what,
+    SELECT 14, to_char(counts.place, 'FM00') || counts.what, 'count: ' || counts.what,
            counts.expected::text, counts.found::text, counts.expected = counts.found
     FROM counts
 )
