@@ -3,18 +3,12 @@
 
 -- migrate: apply
 
--- The search's setting below can be given by others than a superuser only in a session that has loaded pgvector.
-DO $$
-BEGIN
-    EXECUTE format(
-        'SELECT ''[1]''::%I.vector',
-        (SELECT namespace.nspname
-         FROM pg_catalog.pg_extension AS extension
-         JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = extension.extnamespace
-         WHERE extension.extname = 'vector')
-    );
-END
-$$;
+SELECT pg_catalog.set_config('search_path', concat_ws(
+    ', ', nullif(current_setting('search_path'), ''), quote_ident(namespace.nspname)
+), true)
+FROM pg_catalog.pg_extension AS extension
+JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = extension.extnamespace
+WHERE extension.extname = 'vector';
 
 -- Takes up to p_batch_size approved items, the oldest first, and passes over those that another session has taken
 -- (FOR UPDATE SKIP LOCKED), so that any number of sessions may work at once and none waits. Each item ends as
@@ -31,17 +25,17 @@ $$;
 -- become knowledge. What fails for a reason that is not the item's (a deadlock, a full disk) stays approved as well.
 CREATE FUNCTION public.batch_process_learning(p_batch_size integer DEFAULT 100) RETURNS integer
 LANGUAGE plpgsql
-SET hnsw.iterative_scan = 'strict_order'
 AS $$
 DECLARE
     performer_before text := coalesce(current_setting('learning.performed_by', true), '');
     taken uuid[];
     newest timestamptz;
-    others boolean;
+    other_ids uuid[];
+    other_embeddings vector[];
+    other_moments timestamptz[];
+    other_shops integer[];
     item_id uuid;
     item record;
-    near record;
-    waits boolean;
     twin record;
     new_id uuid;
     processed integer := 0;
@@ -65,12 +59,15 @@ BEGIN
         FOR UPDATE SKIP LOCKED
     ) AS oldest;
 
-    -- Older than some of ours and not ours: so another session has it.
-    others := taken IS NOT NULL AND EXISTS (
-        SELECT FROM public.learning_queue AS queued
-        WHERE queued.status = 'approved' AND queued.embedding IS NOT NULL
-          AND queued.created_at <= newest AND queued.id <> ALL (taken)
-    );
+    -- Older than some of ours and not ours: so another session has them. They are few, as many as others have taken, and
+    -- are compared one by one: what the index gives is nearly always all, and nearly is not enough here.
+    SELECT
+        array_agg(queued.id), array_agg(queued.embedding), array_agg(queued.created_at),
+        array_agg(coalesce(queued.shop_id, 0))
+    INTO other_ids, other_embeddings, other_moments, other_shops
+    FROM public.learning_queue AS queued
+    WHERE queued.status = 'approved' AND queued.embedding IS NOT NULL
+      AND queued.created_at <= newest AND queued.id <> ALL (taken);
 
     FOREACH item_id IN ARRAY coalesce(taken, '{}') LOOP
         BEGIN
@@ -81,25 +78,16 @@ BEGIN
             END IF;
 
             -- Before the look into the knowledge base, never after it: what the other session commits in between is
-            -- then seen there. The index gives the nearest first, and is asked no further than what is similar.
-            waits := false;
-            IF others THEN
-                FOR near IN
-                    SELECT
-                        queued.id, queued.status, queued.shop_id, queued.created_at,
-                        queued.embedding <=> item.embedding AS distance
-                    FROM public.learning_queue AS queued
-                    WHERE queued.embedding IS NOT NULL
-                    ORDER BY queued.embedding <=> item.embedding
-                    LIMIT 1000
-                LOOP
-                    EXIT WHEN waits OR near.distance > 0.1500005 OR near.distance = 'NaN';
-                    waits := near.status = 'approved' AND near.id <> ALL (taken)
-                        AND (near.created_at, near.id) < (item.created_at, item.id)
-                        AND coalesce(near.shop_id, 0) IN (0, coalesce(item.shop_id, 0));
-                END LOOP;
-            END IF;
-            CONTINUE WHEN waits;
+            -- then seen there.
+            CONTINUE WHEN other_ids IS NOT NULL AND EXISTS (
+                SELECT FROM unnest(other_ids, other_embeddings, other_moments, other_shops)
+                    AS other (id, embedding, created_at, shop_id)
+                WHERE (other.created_at, other.id) < (item.created_at, item.id)
+                  AND other.shop_id IN (0, coalesce(item.shop_id, 0))
+                  AND other.embedding <=> item.embedding <= 0.1500005
+                  AND (SELECT queued.status FROM public.learning_queue AS queued WHERE queued.id = other.id)
+                      = 'approved'
+            );
 
             SELECT alike.knowledge_id, alike.similarity INTO twin
             FROM public.check_similar_knowledge(item.shop_id, item.proposed_content, item.embedding, 0.85) AS alike
