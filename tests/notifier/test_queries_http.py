@@ -145,10 +145,13 @@ async def test_enums_and_defaults(dsn: str, tmp_path: Path) -> None:
         {"name": "sort", "enum": ["name", "score"], "default": "name"},
         {"name": "sizes", "enum": [1, 2], "default": [1]},
         {"name": "since", "default": "2026-01-01"},
+        {"name": "share", "type": "numeric", "default": 0.85, "enum": [0.85, 1.5]},
     ]
-    made = query(tmp_path, "sorted", "SELECT $1::text AS sort, $2::int[] AS sizes, $3::date AS since", *listed)
-    async with asking(dsn, made) as ask:
-        assert (await ask("sorted")).rows == [{"sort": "name", "sizes": [1], "since": "2026-01-01"}]
+    sql = "SELECT $1::text AS sort, $2::int[] AS sizes, $3::date AS since, $4::numeric AS share"
+    async with asking(dsn, query(tmp_path, "sorted", sql, *listed)) as ask:
+        assert (await ask("sorted")).rows == [{"sort": "name", "sizes": [1], "since": "2026-01-01", "share": 0.85}]
+        shown = (await ask("/api/queries")).json["queries"][0]["parameters"][3]["schema"]
+        assert (shown["default"], shown["enum"]) == (0.85, [0.85, 1.5])
         assert (await ask("sorted?sort=score&sizes=2&sizes=1")).rows[0]["sizes"] == [2, 1]
         for bad, parameter in (("sort=age", "sort"), ("sizes=3", "sizes"), ("sizes=1&sizes=3", "sizes")):
             reply = await ask(f"sorted?{bad}")

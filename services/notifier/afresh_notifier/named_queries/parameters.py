@@ -193,12 +193,12 @@ def schema(settings: ParameterSettings, kind: Kind | None) -> dict[str, Any]:
     """JSON Schema of a parameter, of whose kind None is known."""
     made = dict(kind.schema) if kind is not None else {}
     if settings.enum is not None:
-        listed = [_plain(one) for one in settings.enum]
+        listed = [_shown(one) for one in settings.enum]
         made = {**made, "items": {**made["items"], "enum": listed}} if "items" in made else {**made, "enum": listed}
     if settings.nullable and made:
         made = {"anyOf": [made, {"type": "null"}]}
     if settings.default is not None:
-        made["default"] = _plain(settings.default)
+        made["default"] = _shown(settings.default)
     return made
 
 
@@ -224,6 +224,11 @@ def _plain(value: Any) -> Json:
     if isinstance(value, float):
         return parse_json(repr(value)) if value == value and abs(value) != float("inf") else repr(value)
     return value if isinstance(value, str | int | bool) or value is None else value.isoformat()
+
+
+def _shown(value: Any) -> Json:
+    """The same for people and machines to read, who do not reckon with its last digit."""
+    return value if isinstance(value, float) else _plain(value)
 
 
 def _short(value: object) -> str:
