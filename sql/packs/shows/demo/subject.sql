@@ -1,4 +1,4 @@
--- The session whose change the demo shows: the first of those with a line-up to be filled and an order at Humanitix.
+-- The session whose change the demo shows: the first with an order at Humanitix that is a session of its own.
 SELECT session.stable_session_id
 FROM shows.sessions_htx AS session
 WHERE EXISTS (

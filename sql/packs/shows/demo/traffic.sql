@@ -14,7 +14,7 @@ BEGIN
         WHEN chance < 0.45 THEN
             SELECT s.source_id, s.event_source_id INTO session, event
             FROM shows.sessions_htx AS s
-            WHERE s.source_id >= left(md5(random()::text), 24)
+            WHERE s.source_id >= (SELECT left(md5(random()::text), 24))
             ORDER BY s.source_id LIMIT 1;
             IF session IS NULL THEN
                 SELECT s.source_id, s.event_source_id INTO session, event
@@ -51,7 +51,7 @@ BEGIN
         WHEN chance < 0.65 THEN
             -- The same at Eventbrite; its ids are numbers, so a random row is found by their uuid.
             SELECT o.session_source_id INTO session
-            FROM shows.orders_eventbrite AS o WHERE o.id >= gen_random_uuid() ORDER BY o.id LIMIT 1;
+            FROM shows.orders_eventbrite AS o WHERE o.id >= (SELECT gen_random_uuid()) ORDER BY o.id LIMIT 1;
             IF session IS NOT NULL THEN
                 DELETE FROM shows.orders_eventbrite
                 WHERE source_id IN (
@@ -74,17 +74,17 @@ BEGIN
             UPDATE shows.orders_htx
             SET status = CASE WHEN is_counted THEN 'cancelled' ELSE 'complete' END
             WHERE id = (
-                SELECT o.id FROM shows.orders_htx AS o WHERE o.id >= gen_random_uuid() ORDER BY o.id LIMIT 1
+                SELECT o.id FROM shows.orders_htx AS o WHERE o.id >= (SELECT gen_random_uuid()) ORDER BY o.id LIMIT 1
             )
             RETURNING session_source_id INTO session;
         WHEN chance < 0.92 THEN
             -- A spot is given away, or becomes free again.
-            SELECT s.id INTO spot FROM shows.event_spots AS s WHERE s.id >= gen_random_uuid() ORDER BY s.id LIMIT 1;
+            SELECT s.id INTO spot FROM shows.event_spots AS s WHERE s.id >= (SELECT gen_random_uuid()) ORDER BY s.id LIMIT 1;
             UPDATE shows.event_spots
             SET status = CASE WHEN status = 'confirmed' THEN 'available' ELSE 'confirmed' END,
                 performer_id = CASE WHEN status <> 'confirmed' THEN coalesce(
                     performer_id,
-                    (SELECT p.id FROM shows.profiles AS p WHERE p.id >= gen_random_uuid() ORDER BY p.id LIMIT 1)
+                    (SELECT p.id FROM shows.profiles AS p WHERE p.id >= (SELECT gen_random_uuid()) ORDER BY p.id LIMIT 1)
                 ) END,
                 updated_at = now()
             WHERE id = spot
@@ -94,7 +94,7 @@ BEGIN
             UPDATE shows.event_applications
             SET status = CASE WHEN status = 'pending' THEN 'accepted' ELSE 'pending' END, updated_at = now()
             WHERE id = (
-                SELECT a.id FROM shows.event_applications AS a WHERE a.id >= gen_random_uuid() ORDER BY a.id LIMIT 1
+                SELECT a.id FROM shows.event_applications AS a WHERE a.id >= (SELECT gen_random_uuid()) ORDER BY a.id LIMIT 1
             )
             RETURNING id::text INTO session;
     END CASE;

@@ -48,7 +48,9 @@ CREATE TABLE shows.events (
     end_time time,
     timezone text,
     time_zone text GENERATED ALWAYS AS (shows.known_time_zone(timezone)) STORED,
+    -- squawk-ignore prefer-timestamp-tz
     session_start_local timestamp GENERATED ALWAYS AS (event_date + coalesce(start_time, '00:00')) STORED,
+    -- squawk-ignore prefer-timestamp-tz
     session_end_local timestamp GENERATED ALWAYS AS (
         event_date + end_time + CASE WHEN end_time <= start_time THEN interval '1 day' ELSE interval '0' END
     ) STORED,

@@ -36,9 +36,11 @@ CREATE TABLE shows.sessions_htx (
     end_date timestamptz CHECK (isfinite(end_date)),
     timezone text,
     time_zone text GENERATED ALWAYS AS (shows.known_time_zone(timezone)) STORED,
+    -- squawk-ignore prefer-timestamp-tz
     session_start_local timestamp GENERATED ALWAYS AS (
         timezone(shows.known_time_zone(timezone), start_date)
     ) STORED,
+    -- squawk-ignore prefer-timestamp-tz
     session_end_local timestamp GENERATED ALWAYS AS (timezone(shows.known_time_zone(timezone), end_date)) STORED,
     venue_id uuid,
     payload jsonb NOT NULL DEFAULT '{}',

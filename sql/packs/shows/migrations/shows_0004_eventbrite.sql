@@ -93,9 +93,11 @@ CREATE TABLE shows.session_sources (
     session_end timestamptz CHECK (isfinite(session_end)),
     timezone text,
     time_zone text GENERATED ALWAYS AS (shows.known_time_zone(timezone)) STORED,
+    -- squawk-ignore prefer-timestamp-tz
     session_start_local timestamp GENERATED ALWAYS AS (
         timezone(shows.known_time_zone(timezone), session_start)
     ) STORED,
+    -- squawk-ignore prefer-timestamp-tz
     session_end_local timestamp GENERATED ALWAYS AS (
         timezone(shows.known_time_zone(timezone), session_end)
     ) STORED,

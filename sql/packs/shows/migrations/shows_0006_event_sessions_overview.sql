@@ -218,7 +218,12 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT coalesce(
         jsonb_agg(
-            jsonb_build_object('name', latest.name, 'source', latest.source, 'ordered_at', latest.ordered_at)
+            jsonb_build_object(
+                'name', latest.name,
+                'source', latest.source,
+                -- As a text in UTC: JSON would have it in the time zone of whoever refreshes.
+                'ordered_at', to_char(latest.ordered_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+            )
             ORDER BY latest.ordered_at DESC NULLS LAST, latest.source, latest.source_id COLLATE "C"
         ),
         '[]'
