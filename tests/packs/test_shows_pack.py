@@ -82,13 +82,14 @@ async def test_the_engine_sees_through_both_views(db: asyncpg.Connection) -> Non
     assert overview.blind_spots == []
     assert overview.usable_index
     status = catalogue.views["shows.refresh_status"]
-    assert (status.parents, status.tables, status.blind_spots) == ({"shows.event_sessions_overview_mv"}, set(), [])
+    assert status.parents == {"shows.event_sessions_overview_mv"}
+    assert (list(status.tables), status.blind_spots) == ([], [])
     assert status.usable_index
     assert list(catalogue.views) == [f"shows.{view}" for view in VIEWS]
 
 
 async def test_watches_carry_the_keys_that_the_settings_name(db: asyncpg.Connection) -> None:
-    rows = await db.fetch('SELECT "table"::text AS name, keys FROM afresh.watched')
+    rows = await db.fetch("SELECT table_name AS name, keys FROM afresh.watched")
     assert {row["name"]: tuple(row["keys"]) for row in rows} == {
         table.name: table.keys for table in PACK.settings.tables
     }
@@ -260,8 +261,9 @@ async def test_every_sessions_money_is_what_python_computes_from_the_payloads(db
         mine = orders[row["stable_session_id"]]
         currency = currencies.get(row["stable_session_id"])
         if currency is None:
-            named = Counter(one[0] for one in mine if one[0] is not None)
-            currency = min(named, key=lambda name: (-named[name], name)) if named else None
+            named = Counter(name for name, *_ in mine if name is not None)
+            # Of two named as often, the first in the alphabet.
+            currency = max(sorted(named), key=lambda name: named[name], default=None)
         assert row["currency"] == currency
         summed = [one for one in mine if one[0] is None or one[0] == currency]
         gross, fees, tax = (sum(one[place] for one in summed) for place in (1, 2, 3))
@@ -293,13 +295,15 @@ async def objects(db: asyncpg.Connection) -> list[tuple[str, str]]:
         "SELECT conrelid::regclass::text AS table, conname AS name FROM pg_constraint"
         " WHERE connamespace = 'shows'::regnamespace AND contype IN ('p', 'u', 'f', 'c')"
     ):
-        found.append((f"ALTER TABLE {row['table']} DROP CONSTRAINT {row['name']} CASCADE", f"constraint {row['name']}"))
+        statement = f"ALTER TABLE {row['table']} DROP CONSTRAINT {row['name']} CASCADE"
+        found.append((statement, f"constraint {row['name']}"))
     for row in await db.fetch(
         "SELECT i.relname AS name FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid"
         " WHERE i.relnamespace = 'shows'::regnamespace"
         " AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.oid AND k.contype IN ('p', 'u'))"
     ):
-        found.append((f"DROP INDEX shows.{row['name']}", f"index {row['name']}"))
+        statement = f"DROP INDEX shows.{row['name']}"
+        found.append((statement, f"index {row['name']}"))
     for row in await db.fetch(
         "SELECT oid::regprocedure::text AS name FROM pg_proc WHERE pronamespace = 'shows'::regnamespace"
     ):
@@ -373,8 +377,10 @@ BREAKAGES = [
         STALE,
     ),
     (
-        "TRUNCATE shows.sessions_htx, shows.session_sources;"
-        " REFRESH MATERIALIZED VIEW shows.event_sessions_overview_mv",
+        """
+        TRUNCATE shows.sessions_htx, shows.session_sources;
+        REFRESH MATERIALIZED VIEW shows.event_sessions_overview_mv
+        """,
         {"refresh_status knows how many sessions there are"},
     ),
 ]
@@ -490,8 +496,11 @@ LARGE = {
     [
         "SELECT * FROM shows.event_sessions_overview_mv_live WHERE stable_session_id = $1",
         "SELECT * FROM shows.event_sessions_overview_v WHERE stable_session_id = (SELECT shows.find_session($1))",
-        "SELECT v.* FROM (VALUES ($1)) AS k (key) CROSS JOIN LATERAL"
-        " (SELECT * FROM shows.event_sessions_overview_mv_live AS o WHERE o.stable_session_id = k.key) AS v",
+        """
+        SELECT v.* FROM (VALUES ($1)) AS k (key) CROSS JOIN LATERAL (
+            SELECT * FROM shows.event_sessions_overview_mv_live AS o WHERE o.stable_session_id = k.key
+        ) AS v
+        """,
         "SELECT * FROM shows.session_financials WHERE stable_session_id = $1",
         "SELECT * FROM shows.session_financials_agg WHERE stable_session_id = $1",
         PACK.read("queries/show_session.sql"),
@@ -510,16 +519,18 @@ async def test_a_condition_on_the_session_reaches_every_large_table_by_index(
     assert {table for _, table in found} >= {"sessions_htx", "orders_htx", "orders_eventbrite", "session_sources"}
 
 
-async def test_a_condition_on_the_start_reaches_the_sessions_of_both_providers_by_index(
+async def test_a_condition_on_the_start_reaches_the_sessions_by_index(
     db: asyncpg.Connection,
 ) -> None:
     await load_sample(db, 3000)
+    today = "(now() AT TIME ZONE 'UTC')::date"
     statement = (
-        "SELECT stable_session_id FROM shows.canonical_sessions"
-        " WHERE session_start_local >= (now() AT TIME ZONE 'UTC')::date AND session_start_local < (now() AT TIME ZONE 'UTC')::date + 1"
+        "SELECT * FROM shows.event_sessions_overview_v"
+        f" WHERE session_start_local >= {today} AND session_start_local < {today} + 1"
     )
-    plan = await db.fetchval(f"EXPLAIN (FORMAT json) {statement}")
-    assert "idx_sessions_htx_start_local" in plan
+    plan = json.loads(await db.fetchval(f"EXPLAIN (FORMAT json) {statement}"))
+    assert "idx_sessions_htx_start_local" in json.dumps(plan)
+    assert not [table for kind, table in scans(plan) if kind == "Seq Scan" and table in ("orders_htx", "tickets_htx")]
 
 
 @pytest.mark.parametrize(

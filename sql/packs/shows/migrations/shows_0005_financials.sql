@@ -39,7 +39,8 @@ FROM (
           AND mapped.stable_session_id <> session.stable_session_id
     )
     UNION ALL
-    -- What the bridge's own row does not say is taken from the earliest session of Humanitix that belongs to it.
+    -- What the bridge's own row does not say is taken from the earliest session of Humanitix that belongs to it, and a start
+    -- that neither says from the older list. The start, the end and the zone come from one place, so that they fit.
     SELECT
         bridge.stable_session_id,
         bridge.canonical_source,
@@ -50,11 +51,23 @@ FROM (
         bridge.event_name,
         coalesce(bridge.session_name, member.session_name),
         member.status,
-        coalesce(bridge.session_start, member.session_start),
-        coalesce(bridge.session_end, member.session_end),
-        CASE WHEN bridge.session_start IS NULL THEN member.time_zone ELSE bridge.time_zone END,
-        coalesce(bridge.session_start_local, member.session_start_local),
-        coalesce(bridge.session_end_local, member.session_end_local),
+        coalesce(bridge.session_start, member.session_start, legacy.session_start),
+        CASE
+            WHEN bridge.session_start IS NOT NULL THEN bridge.session_end
+            WHEN member.session_start IS NOT NULL THEN member.session_end
+            ELSE legacy.session_end
+        END,
+        CASE
+            WHEN bridge.session_start IS NOT NULL THEN bridge.time_zone
+            WHEN member.session_start IS NOT NULL THEN member.time_zone
+            ELSE coalesce(legacy.time_zone, bridge.time_zone)
+        END,
+        coalesce(bridge.session_start_local, member.session_start_local, legacy.session_start_local),
+        CASE
+            WHEN bridge.session_start IS NOT NULL THEN bridge.session_end_local
+            WHEN member.session_start IS NOT NULL THEN member.session_end_local
+            ELSE legacy.session_end_local
+        END,
         coalesce(bridge.venue_id, member.venue_id),
         bridge.event_url,
         bridge.banner_url
@@ -77,6 +90,24 @@ FROM (
         ORDER BY session.start_date, session.source_id
         LIMIT 1
     ) AS member ON true
+    LEFT JOIN LATERAL (
+        SELECT
+            event.session_start, event.session_end, event.time_zone, event.session_start_local, event.session_end_local
+        FROM (
+            SELECT part.source_key
+            FROM shows.session_sources AS part
+            WHERE part.stable_session_id = bridge.stable_session_id
+            UNION ALL
+            SELECT bridge.stable_session_id
+            WHERE NOT EXISTS (
+                SELECT FROM shows.session_sources AS own WHERE own.source_key = bridge.stable_session_id
+            )
+        ) AS known
+        JOIN shows.events AS event ON event.source_key = known.source_key
+        WHERE bridge.session_start IS NULL AND member.session_start IS NULL
+        ORDER BY event.created_at, event.id
+        LIMIT 1
+    ) AS legacy ON true
     -- Not one of the first half's,
     WHERE NOT EXISTS (
         SELECT FROM shows.sessions_htx AS session

@@ -42,14 +42,14 @@ SELECT
     )) AS recurrence,
 
     -- Scheduling
-    scheduled.session_start,
-    scheduled.session_end,
-    scheduled.timezone,
-    scheduled.session_start_local,
-    scheduled.session_end_local,
-    scheduled.session_start_local::date AS session_date,
-    scheduled.session_start_local::time AS start_time,
-    scheduled.session_end_local::time AS end_time,
+    session.session_start,
+    session.session_end,
+    session.time_zone AS timezone,
+    session.session_start_local,
+    session.session_end_local,
+    session.session_start_local::date AS session_date,
+    session.session_start_local::time AS start_time,
+    session.session_end_local::time AS end_time,
 
     -- Venue: the house's record, and else what Humanitix says of the place
     venue.id AS venue_id,
@@ -123,11 +123,6 @@ LEFT JOIN LATERAL (
         legacy.is_recurring,
         legacy.recurrence_pattern,
         legacy.series_id,
-        legacy.session_start,
-        legacy.session_end,
-        legacy.time_zone,
-        legacy.session_start_local,
-        legacy.session_end_local,
         legacy.venue_id,
         legacy.event_url,
         legacy.banner_url,
@@ -139,17 +134,6 @@ LEFT JOIN LATERAL (
     ORDER BY legacy.created_at, legacy.id
     LIMIT 1
 ) AS crm ON true
--- When it is comes from one place, so that the zone fits the times.
-CROSS JOIN LATERAL (
-    SELECT
-        coalesce(session.session_start, crm.session_start) AS session_start,
-        CASE WHEN session.session_start IS NULL THEN crm.session_end ELSE session.session_end END AS session_end,
-        CASE WHEN session.session_start IS NULL THEN crm.time_zone ELSE session.time_zone END AS timezone,
-        coalesce(session.session_start_local, crm.session_start_local) AS session_start_local,
-        CASE
-            WHEN session.session_start IS NULL THEN crm.session_end_local ELSE session.session_end_local
-        END AS session_end_local
-) AS scheduled
 -- A venue that is not there does not hide the other one.
 LEFT JOIN LATERAL (
     SELECT place.*
