@@ -266,7 +266,7 @@ async def test_every_sessions_money_is_what_python_computes_from_the_payloads(db
             currency = max(sorted(named), key=lambda name: named[name], default=None)
         assert row["currency"] == currency
         summed = [one for one in mine if one[0] is None or one[0] == currency]
-        gross, fees, tax = (sum(one[place] for one in summed) for place in (1, 2, 3))
+        gross, fees, tax = sum(one[1] for one in summed), sum(one[2] for one in summed), sum(one[3] for one in summed)
         assert (
             row["total_orders"],
             row["total_gross_cents"],
