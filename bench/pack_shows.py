@@ -45,8 +45,8 @@ _REFRESH = f"REFRESH MATERIALIZED VIEW CONCURRENTLY {_KEPT}"
 
 
 async def measure(scale: float) -> Report:
-    """Run it: ``scale`` 1 is a thousand, ten thousand and a hundred thousand sessions, and 15 runs of each query."""
-    sizes, rounds = [max(50, round(size * scale)) for size in _SIZES], max(3, round(15 * scale))
+    """Run it: ``scale`` 1 is a thousand, ten thousand and a hundred thousand sessions, and 7 runs of each query."""
+    sizes, rounds = [max(50, round(size * scale)) for size in _SIZES], max(3, round(7 * scale))
     found: list[tuple[Mapping[str, tuple[float, float]], float, int]] = []
     for size in sizes:
         with server(max_wal_size="4GB") as running:

@@ -105,7 +105,7 @@ BEGIN ATOMIC
             ELSE '[]'::jsonb
         END
     ) AS line
-    WHERE jsonb_typeof(line.value) = 'object' AND btrim(line.value ->> 'code') <> '';
+    WHERE btrim(line.value ->> 'code') <> '';
 END;
 
 COMMENT ON FUNCTION shows.discount_lines(jsonb) IS
