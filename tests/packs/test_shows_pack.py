@@ -628,3 +628,14 @@ async def test_demo_traffic_changes_something_each_time_and_the_tables_stay_abou
 async def test_demo_traffic_is_no_error_where_there_is_nothing(db: asyncpg.Connection) -> None:
     for _ in range(20):
         await db.execute(PACK.read("demo/traffic.sql"))
+
+
+async def test_verify_says_what_is_missing_and_what_is_there_besides(filled: asyncpg.Connection) -> None:
+    await filled.execute("ALTER TABLE shows.profiles DROP COLUMN updated_at, ADD COLUMN note text")
+    await filled.execute("SELECT afresh.unwatch('shows.profiles'); DROP INDEX shows.idx_venues_city")
+    found = {row["check"]: row["found"] for row in await filled.fetch(PACK.read("verify.sql"))}
+    assert found["table profiles"].startswith(
+        "without updated_at timestamp with time zone (not null); with note text; in this order: id uuid (not null), name"
+    )
+    assert (found["watch on profiles"], found["index idx_venues_city"]) == ("nothing", "missing")
+    assert found["table venues"] == "11 columns of their types"

@@ -558,9 +558,23 @@ answers AS MATERIALIZED (
 checks (part, place, "check", expected, found, ok) AS (
     SELECT
         CASE kind WHEN 'table' THEN 1 WHEN 'view' THEN 2 ELSE 3 END, relation, kind || ' ' || relation,
-        wanted, coalesce(CASE WHEN found_kind <> kind THEN found_kind || ': ' ELSE '' END || found_columns, 'missing'),
+        cardinality(lists.wanted) || ' columns of their types',
+        CASE
+            WHEN found_kind IS NULL THEN 'missing'
+            WHEN found_kind <> kind THEN found_kind
+            WHEN is_right THEN cardinality(lists.wanted) || ' columns of their types'
+            ELSE concat_ws(
+                '; ',
+                'without ' || (SELECT string_agg(w, ', ') FROM unnest(lists.wanted) AS w WHERE w <> ALL (lists.found)),
+                'with ' || (SELECT string_agg(f, ', ') FROM unnest(lists.found) AS f WHERE f <> ALL (lists.wanted)),
+                'in this order: ' || found_columns
+            )
+        END,
         is_right
     FROM present
+    CROSS JOIN LATERAL (
+        SELECT string_to_array(wanted, ', ') AS wanted, string_to_array(found_columns, ', ') AS found
+    ) AS lists
 
     UNION ALL
     SELECT
