@@ -20,9 +20,11 @@ from packs.client_health_support import FOREIGN_KEYS, PACK, TABLES, VIEWS, load_
 MIGRATIONS = [
     "client_health_0001_tables",
     "client_health_0002_foreign_keys",
-    "client_health_0003_client_health_summary",
-    "client_health_0004_event_compliance_summary",
-    "client_health_0005_watch",
+    "client_health_0003_formulas",
+    "client_health_0004_figures",
+    "client_health_0005_client_health_summary",
+    "client_health_0006_event_compliance_summary",
+    "client_health_0007_watch",
 ]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from afresh_notifier.resources import query
 from conftest import ServerUnderTest
 from packs.client_health_support import PACK, TABLES, VIEWS, load_sample, refresh
 
@@ -74,23 +75,11 @@ def test_settings_name_the_patterns_that_each_table_makes_stale() -> None:
     }
 
 
-async def test_views_depend_on_no_table_that_the_settings_leave_out(db: asyncpg.Connection) -> None:
-    rows = await db.fetch(
-        """
-        WITH RECURSIVE reached (relation) AS (
-            SELECT unnest($1::text[])::regclass::oid
-            UNION
-            SELECT depends.refobjid
-            FROM reached
-            JOIN pg_rewrite AS rule ON rule.ev_class = reached.relation
-            JOIN pg_depend AS depends ON depends.classid = 'pg_rewrite'::regclass AND depends.objid = rule.oid
-                AND depends.refclassid = 'pg_class'::regclass
-        )
-        SELECT c.relname FROM reached JOIN pg_class AS c ON c.oid = reached.relation WHERE c.relkind = 'r'
-        """,
-        list(VIEWS),
-    )
-    assert {row["relname"] for row in rows} == {table.name for table in PACK.settings.tables}
+async def test_views_depend_on_the_tables_of_the_settings_as_the_service_reads_them(db: asyncpg.Connection) -> None:
+    rows = await db.fetch(query("catalogue"))
+    assert {row["name"] for row in rows} == {f"public.{view}" for view in VIEWS}
+    assert {table for row in rows for table in row["tables"]} == {f"public.{t.name}" for t in PACK.settings.tables}
+    assert [(row["opaque_functions"], row["unwatched"]) for row in rows] == [([], []), ([], [])]
 
 
 async def test_everything_is_ok_on_an_empty_database(db: asyncpg.Connection) -> None:
