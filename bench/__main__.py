@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from bench import cache, latency, log, pack_learning, queries, resume, views, writers
+from bench import cache, latency, log, pack_client_health, pack_learning, queries, resume, views, writers
 from bench.report import Report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[float], Awaitable[Report]]] = {
     "latency": latency.measure,
     "log": log.measure,
     "compact": log.measure_compact,
+    "pack_client_health": pack_client_health.measure,
     "pack_learning": pack_learning.measure,
     "queries": queries.measure,
     "resume": resume.measure,

@@ -143,8 +143,8 @@ async def test_the_views_hold_what_the_functions_answer(db: asyncpg.Connection) 
         ),
         in_view AS (
             SELECT client_name, nps_score, promoters, passives, detractors, response_count, response_count_ever,
-                last_response_date, meeting_count, meeting_count_90_days, last_meeting_date, next_meeting_date, open_actions,
-                overdue_actions, completed_actions, compliance_year, compliance_event_types, compliance_percentage,
+                last_response_date, meeting_count, meeting_count_90_days, last_meeting_date, next_meeting_date,
+                open_actions, overdue_actions, completed_actions, compliance_year, compliance_event_types, compliance_percentage,
                 health_score, status
             FROM client_health_summary_live
         )
@@ -229,7 +229,7 @@ async def test_nps_of_a_segment_is_put_together_from_the_summary(db: asyncpg.Con
     await load_sample(db, 100)
     rows = await db.fetch("""
         SELECT segment, round(nps_score(sum(promoters), sum(detractors), sum(response_count)), 2) AS summed, (
-            SELECT round(100.0 * (count(*) FILTER (WHERE r.score >= 9) - count(*) FILTER (WHERE r.score <= 6)) / count(*), 2)
+            SELECT round(100.0 * sum(CASE WHEN r.score >= 9 THEN 1 WHEN r.score >= 7 THEN 0 ELSE -1 END) / count(*), 2)
             FROM nps_responses AS r JOIN nps_clients AS c USING (client_name)
             WHERE c.segment = v.segment AND r.response_date > (now() AT TIME ZONE 'UTC')::date - 365
         ) AS counted
@@ -260,7 +260,9 @@ async def test_event_types_that_are_not_owed_have_neither_name_nor_number(db: as
         INSERT INTO segmentation_events (client_name, event_type_id, event_date, completed)
             SELECT 'Acme', id, '2024-05-05', true FROM segmentation_event_types;
     """)
-    rows = await db.fetch("SELECT * FROM client_event_types('Acme', 'Gold', 2024) ORDER BY expected_count, event_type_id")
+    rows = await db.fetch(
+        "SELECT * FROM client_event_types('Acme', 'Gold', 2024) ORDER BY expected_count, event_type_id"
+    )
     assert [tuple(row)[1:] for row in rows] == [
         ("owed", 4, 1, 25, "critical"),
         (None, None, 1, None, "not-required"),
@@ -299,7 +301,9 @@ async def test_the_figures_are_of_whatever_types_a_database_had_before(
             INSERT INTO segmentation_event_types VALUES ('00000000-0000-0000-0000-000000000001', 'Visit');
             INSERT INTO segmentation_tiers VALUES ('g', 'Gold');
             INSERT INTO tier_event_requirements VALUES ('g', '00000000-0000-0000-0000-000000000001', 2);
-            CREATE TABLE segmentation_events (client_name char(20), event_type_id uuid, event_year bigint, completed boolean);
+            CREATE TABLE segmentation_events (
+                client_name char(20), event_type_id uuid, event_year bigint, completed boolean
+            );
             INSERT INTO segmentation_events VALUES ('Acme', '00000000-0000-0000-0000-000000000001', 2024, true);
             CREATE TABLE segmentation_event_compliance (
                 client_name char(20), event_type_id uuid, year smallint, compliance_percentage real

@@ -35,7 +35,7 @@ BASE_INDEXES = (
     "idx_segmentation_events_client_year",
 )
 
-#: Each formula and a call in another's body or view that its replacement leaves standing; what it answers then is wrong.
+#: Each formula as it is defined, and what it returns.
 FORMULAS = {
     "nps_score(promoters bigint, detractors bigint, responses bigint)": "numeric",
     "action_is_open(status text)": "boolean",
@@ -44,7 +44,9 @@ FORMULAS = {
     "client_health_engagement_part(held bigint, held_lately bigint, days_since_last integer)": "numeric",
     "client_health_compliance_part(percentage numeric)": "numeric",
     "client_health_actions_part(open_actions bigint, overdue_actions bigint, completed_actions bigint)": "numeric",
-    "client_health_score(nps_part numeric, engagement_part numeric, compliance_part numeric, actions_part numeric)": "numeric",
+    "client_health_score(nps_part numeric, engagement_part numeric, compliance_part numeric, actions_part numeric)": (
+        "numeric"
+    ),
     "client_health_status(health_score numeric)": "text",
     "compliance_percentage(actual_count bigint, expected_count bigint)": "numeric",
     "compliance_status(percentage numeric)": "text",
@@ -57,7 +59,8 @@ FIGURES = ("client_nps", "client_meetings", "client_actions", "client_compliance
 POLICIES = {
     "nps_clients": ("cse", "cse_update"),
     **dict.fromkeys(
-        ("nps_responses", "unified_meetings", "actions", "segmentation_events", "segmentation_event_compliance"), ("cse",)
+        ("nps_responses", "unified_meetings", "actions", "segmentation_events", "segmentation_event_compliance"),
+        ("cse",),
     ),
     **dict.fromkeys(("segmentation_tiers", "segmentation_event_types", "tier_event_requirements"), ("everybody",)),
 }
@@ -428,7 +431,9 @@ async def test_a_table_that_lies_open_fails_its_checks(filled: asyncpg.Connectio
     assert await failed_checks(filled) == {f"other policies on {table}"}
 
 
-@pytest.mark.parametrize("view", [*VIEWS, *(f"{view}_live" for view in VIEWS), "my_client_health", "my_event_compliance"])
+@pytest.mark.parametrize(
+    "view", [*VIEWS, *(f"{view}_live" for view in VIEWS), "my_client_health", "my_event_compliance"]
+)
 async def test_a_summary_that_lies_open_fails_its_check(filled: asyncpg.Connection, view: str) -> None:
     await filled.execute(f"GRANT SELECT ON {view} TO PUBLIC")
     assert await failed_checks(filled) == {f"grants on {view}"}
@@ -458,7 +463,9 @@ async def test_verify_works_where_nothing_is_installed(db: asyncpg.Connection) -
     await db.execute("DROP VIEW client_health_summary_live, event_compliance_summary_live CASCADE")
     await db.execute(f"DROP TABLE {', '.join(TABLES)} CASCADE")
     await db.execute("DROP FUNCTION client_health_protect, client_health_unprotect, client_health_claim CASCADE")
-    formulas = await db.fetch("SELECT oid::regprocedure AS name FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
+    formulas = await db.fetch(
+        "SELECT oid::regprocedure AS name FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+    )
     for row in formulas:
         await db.execute(f"DROP FUNCTION IF EXISTS {row['name']} CASCADE")
     # The roles are the cluster's, and no job is needed; the engine's own function went with the rest.

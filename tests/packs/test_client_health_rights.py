@@ -217,7 +217,9 @@ async def test_claims_that_were_never_set_are_none(server: ServerUnderTest, scen
         await connection.close()
 
 
-@pytest.mark.parametrize("claims", ["{", "manager", '{"user_role":"manager"', "{'user_role':'manager'}", '{"a":"\\u0000"}'])
+@pytest.mark.parametrize(
+    "claims", ["{", "manager", '{"user_role":"manager"', "{'user_role':'manager'}", '{"a":"\\u0000"}']
+)
 async def test_claims_that_are_no_json_are_an_error_and_nothing_is_read_or_written(
     db: asyncpg.Connection, claims: str
 ) -> None:
@@ -266,9 +268,7 @@ async def test_a_cse_changes_his_own_clients_and_gives_none_away(db: asyncpg.Con
     for cse in ("'Ben'", "NULL", "''", "'amara'"):
         assert "row-level security" in await refused(db, "authenticated", AMARA, f"UPDATE nps_clients SET cse = {cse}")
     for cse in ("Amara", "Ben"):
-        await refused(
-            db, "authenticated", AMARA, f"INSERT INTO nps_clients (client_name, cse) VALUES ('New', '{cse}')"
-        )
+        await refused(db, "authenticated", AMARA, f"INSERT INTO nps_clients (client_name, cse) VALUES ('New', '{cse}')")
     assert await db.fetchval("SELECT count(*) FROM nps_clients WHERE segment = 'Gold'") == 3
 
 
@@ -290,7 +290,9 @@ async def test_a_cse_writes_the_records_of_his_own_clients_and_of_no_others(db: 
         assert await db.execute(f"UPDATE {table} SET {column} = 'Amber' WHERE {column} = 'Birch'") == "UPDATE 0"
         assert await db.execute(f"DELETE FROM {table} WHERE {column} = 'Birch'") == "DELETE 0"
         assert await db.fetch(f"SELECT FROM {table} WHERE {column} = 'Birch' FOR UPDATE") == []
-    said = {await refused(db, "authenticated", AMARA, NEW_RECORDS[table], name) for name in ("Birch", "Empty", "no one")}
+    said = {
+        await refused(db, "authenticated", AMARA, NEW_RECORDS[table], name) for name in ("Birch", "Empty", "no one")
+    }
     # The same words for a client of somebody else's and for one who does not exist.
     assert said == {f'new row violates row-level security policy for table "{table}"'}
     assert said == {
@@ -303,7 +305,7 @@ async def test_a_cse_writes_the_records_of_his_own_clients_and_of_no_others(db: 
 async def test_internal_actions_are_the_managers(db: asyncpg.Connection) -> None:
     async with acting(db, "authenticated", AMARA):
         assert await db.execute('DELETE FROM actions WHERE "Client" IS NULL') == "DELETE 0"
-        assert await db.execute("UPDATE actions SET \"Client\" = 'Alder' WHERE \"Client\" IS NULL") == "UPDATE 0"
+        assert await db.execute('UPDATE actions SET "Client" = \'Alder\' WHERE "Client" IS NULL') == "UPDATE 0"
     await refused(db, "authenticated", AMARA, 'UPDATE actions SET "Client" = NULL')
     await refused(db, "authenticated", AMARA, "INSERT INTO actions (\"Description\") VALUES ('x')")
 
@@ -370,9 +372,7 @@ async def test_the_summaries_themselves_are_closed(db: asyncpg.Connection, view:
 
 
 @pytest.mark.parametrize("view", ["my_client_health", "my_event_compliance"])
-async def test_a_client_who_is_given_away_is_out_of_sight_before_any_refresh(
-    db: asyncpg.Connection, view: str
-) -> None:
+async def test_a_client_who_is_given_away_is_out_of_sight_before_any_refresh(db: asyncpg.Connection, view: str) -> None:
     await db.execute("UPDATE nps_clients SET cse = 'Ben' WHERE client_name = 'Alder'")
     for cse, clients in (("Amara", {"Amber"}), ("Ben", {"Alder", "Birch"})):
         async with acting(db, "authenticated", {"user_role": "cse", "cse": cse}):
@@ -516,7 +516,7 @@ async def test_the_service_refreshes_every_row_with_the_least_privileges(plain: 
 async def test_a_service_that_owns_the_summaries_is_refused_or_reads_every_row(
     plain: tuple[asyncpg.Connection, str], grant: str
 ) -> None:
-    """As `least_privilege.sql` proposes before PostgreSQL 17. A summary of nothing, without an error, is what must not be."""
+    """As `least_privilege.sql` proposes before PostgreSQL 17. A summary of nothing, and no error, must not be."""
     connection, service = plain
     owner = await connection.fetchval("SELECT current_user")
     await connection.execute("RESET SESSION AUTHORIZATION")
@@ -609,7 +609,9 @@ async def test_a_table_that_was_there_before_stays_as_open_as_it_was(older: asyn
     notices = {message: hint for message, hint in heard if "row-level security" in message}
     assert len(notices) == 2
     for table in ("nps_clients", "actions"):
-        hint = notices[f"public.{table} is not put under row-level security: it was there before the pack client_health"]
+        hint = notices[
+            f"public.{table} is not put under row-level security: it was there before the pack client_health"
+        ]
         assert f"SELECT public.client_health_protect('public.{table}');" in hint
     database = await older.fetchval("SELECT current_database()")
     await older.execute(f"SET ROLE {database}_app")
