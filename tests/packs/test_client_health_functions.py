@@ -144,7 +144,8 @@ async def test_the_views_hold_what_the_functions_answer(db: asyncpg.Connection) 
         in_view AS (
             SELECT client_name, nps_score, promoters, passives, detractors, response_count, response_count_ever,
                 last_response_date, meeting_count, meeting_count_90_days, last_meeting_date, next_meeting_date,
-                open_actions, overdue_actions, completed_actions, compliance_year, compliance_event_types, compliance_percentage,
+                open_actions, overdue_actions, completed_actions, compliance_year, compliance_event_types,
+                compliance_percentage,
                 health_score, status
             FROM client_health_summary_live
         )
