@@ -12,13 +12,20 @@ from pathlib import Path
 
 import click
 
-from bench import cache, latency, log, pack_learning, pack_shows, queries, resume, views, writers
+from afresh_notifier import packs
+from bench import cache, latency, log, pack_client_health, pack_learning, pack_shows, queries, resume, views, writers
 from bench.report import Report
 
 ROOT = Path(__file__).resolve().parent.parent
 
 #: Where tables may stand.
-PAGES = ("docs/benchmarks.md", "docs/cache.md", "docs/queries.md", "README.md")
+PAGES = (
+    "docs/benchmarks.md",
+    "docs/cache.md",
+    "docs/queries.md",
+    "README.md",
+    *(f"docs/packs/{name}.md" for name in packs.available()),
+)
 
 BENCHMARKS: dict[str, Callable[[float], Awaitable[Report]]] = {
     "cache_access": cache.measure_access,
@@ -27,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[float], Awaitable[Report]]] = {
     "latency": latency.measure,
     "log": log.measure,
     "compact": log.measure_compact,
+    "pack_client_health": pack_client_health.measure,
     "pack_learning": pack_learning.measure,
     "pack_shows": pack_shows.measure,
     "queries": queries.measure,

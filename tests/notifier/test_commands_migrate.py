@@ -214,12 +214,12 @@ async def test_an_unknown_pack_is_told(tmp_path: Path, dsn: str) -> None:
 async def test_what_taking_back_drops_is_named() -> None:
     (pack,) = packs.find_all(["client_health"])
     drops = await migrate.dropped(pack.scope)
-    assert drops["client_health_0003_client_health_summary"] == [
+    assert drops["client_health_0005_client_health_summary"] == [
         "materialized view public.client_health_summary",
         "view public.client_health_summary_live",
     ]
     assert drops["client_health_0001_tables"] == ["what it finds to be its own when it runs"]
-    assert drops["client_health_0005_watch"] == []
+    assert drops["client_health_0007_watch"] == []
 
 
 async def test_notices_of_migrations_are_shown(tmp_path: Path, empty: str) -> None:

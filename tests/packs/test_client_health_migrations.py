@@ -20,9 +20,13 @@ from packs.client_health_support import FOREIGN_KEYS, PACK, TABLES, VIEWS, load_
 MIGRATIONS = [
     "client_health_0001_tables",
     "client_health_0002_foreign_keys",
-    "client_health_0003_client_health_summary",
-    "client_health_0004_event_compliance_summary",
-    "client_health_0005_watch",
+    "client_health_0003_formulas",
+    "client_health_0004_figures",
+    "client_health_0005_client_health_summary",
+    "client_health_0006_event_compliance_summary",
+    "client_health_0007_watch",
+    "client_health_0008_row_security",
+    "client_health_0009_my_views",
 ]
 
 
@@ -104,7 +108,7 @@ def detail(error: MigrationError) -> list[str]:
     return lines
 
 
-async def test_the_pack_is_five_migrations(db: asyncpg.Connection) -> None:
+async def test_the_pack_is_nine_migrations(db: asyncpg.Connection) -> None:
     assert await pack_up(db) == MIGRATIONS
     assert await pack_up(db) == []
     assert await pack_down(db) == MIGRATIONS[::-1]

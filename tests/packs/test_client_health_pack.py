@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from afresh_notifier.resources import query
 from conftest import ServerUnderTest
 from packs.client_health_support import PACK, TABLES, VIEWS, load_sample, refresh
 
@@ -25,6 +26,44 @@ INDEXES = (
     "idx_event_compliance_status",
     "idx_event_compliance_score",
 )
+
+
+BASE_INDEXES = (
+    "idx_nps_responses_client_date",
+    "idx_unified_meetings_client_date",
+    "idx_actions_client_status",
+    "idx_segmentation_events_client_year",
+)
+
+#: Each formula as it is defined, and what it returns.
+FORMULAS = {
+    "nps_score(promoters bigint, detractors bigint, responses bigint)": "numeric",
+    "action_is_open(status text)": "boolean",
+    "action_is_completed(status text)": "boolean",
+    "client_health_nps_part(nps numeric)": "numeric",
+    "client_health_engagement_part(held bigint, held_lately bigint, days_since_last integer)": "numeric",
+    "client_health_compliance_part(percentage numeric)": "numeric",
+    "client_health_actions_part(open_actions bigint, overdue_actions bigint, completed_actions bigint)": "numeric",
+    "client_health_score(nps_part numeric, engagement_part numeric, compliance_part numeric, actions_part numeric)": (
+        "numeric"
+    ),
+    "client_health_status(health_score numeric)": "text",
+    "compliance_percentage(actual_count bigint, expected_count bigint)": "numeric",
+    "compliance_status(percentage numeric)": "text",
+    "overall_compliance_score(compliant_event_types bigint, event_types bigint)": "numeric",
+}
+
+FIGURES = ("client_nps", "client_meetings", "client_actions", "client_compliance", "client_event_types")
+
+#: The tables under policies, and which they have besides those that all have.
+POLICIES = {
+    "nps_clients": ("cse", "cse_update"),
+    **dict.fromkeys(
+        ("nps_responses", "unified_meetings", "actions", "segmentation_events", "segmentation_event_compliance"),
+        ("cse",),
+    ),
+    **dict.fromkeys(("segmentation_tiers", "segmentation_event_types", "tier_event_requirements"), ("everybody",)),
+}
 
 
 @pytest.fixture
@@ -48,7 +87,7 @@ async def filled(db: asyncpg.Connection) -> asyncpg.Connection:
 async def failed_checks(db: asyncpg.Connection) -> set[str]:
     """The checks of verify.sql that are not ok; every row is looked at for its form."""
     rows = await db.fetch(PACK.read("verify.sql"))
-    assert len(rows) == 30
+    assert len(rows) == 132
     for row in rows:
         assert list(row.keys()) == ["check", "expected", "found", "ok"]
         assert all(isinstance(row[column], str) and row[column] for column in ("check", "expected", "found"))
@@ -74,23 +113,11 @@ def test_settings_name_the_patterns_that_each_table_makes_stale() -> None:
     }
 
 
-async def test_views_depend_on_no_table_that_the_settings_leave_out(db: asyncpg.Connection) -> None:
-    rows = await db.fetch(
-        """
-        WITH RECURSIVE reached (relation) AS (
-            SELECT unnest($1::text[])::regclass::oid
-            UNION
-            SELECT depends.refobjid
-            FROM reached
-            JOIN pg_rewrite AS rule ON rule.ev_class = reached.relation
-            JOIN pg_depend AS depends ON depends.classid = 'pg_rewrite'::regclass AND depends.objid = rule.oid
-                AND depends.refclassid = 'pg_class'::regclass
-        )
-        SELECT c.relname FROM reached JOIN pg_class AS c ON c.oid = reached.relation WHERE c.relkind = 'r'
-        """,
-        list(VIEWS),
-    )
-    assert {row["relname"] for row in rows} == {table.name for table in PACK.settings.tables}
+async def test_views_depend_on_the_tables_of_the_settings_as_the_service_reads_them(db: asyncpg.Connection) -> None:
+    rows = await db.fetch(query("catalogue"))
+    assert {row["name"] for row in rows} == {f"public.{view}" for view in VIEWS}
+    assert {table for row in rows for table in row["tables"]} == {f"public.{t.name}" for t in PACK.settings.tables}
+    assert [(row["opaque_functions"], row["unwatched"]) for row in rows] == [([], []), ([], [])]
 
 
 async def test_everything_is_ok_on_an_empty_database(db: asyncpg.Connection) -> None:
@@ -201,7 +228,11 @@ async def test_sample_data_leave_nothing_temporary_behind(filled: asyncpg.Connec
 
 
 BREAKAGES = [
-    *((f"DROP INDEX {name}", {f"index {name}"}) for name in INDEXES),
+    *((f"DROP INDEX {name}", {f"index {name}"}) for name in (*INDEXES, *BASE_INDEXES)),
+    (
+        "ALTER TABLE segmentation_event_compliance DROP CONSTRAINT idx_segmentation_compliance_client_year",
+        {"index idx_segmentation_compliance_client_year"},
+    ),
     (
         """
         DROP INDEX idx_client_health_client_name;
@@ -248,9 +279,11 @@ BREAKAGES = [
         },
     ),
     (
-        "DROP MATERIALIZED VIEW event_compliance_summary",
+        "DROP MATERIALIZED VIEW event_compliance_summary CASCADE",
         {
             "materialized view event_compliance_summary",
+            "grants on event_compliance_summary",
+            "grants on my_event_compliance",
             *(f"index {name}" for name in INDEXES[5:]),
             "rows in event_compliance_summary",
             "event_compliance_summary equals event_compliance_summary_live",
@@ -260,6 +293,10 @@ BREAKAGES = [
         "DROP VIEW client_health_summary_live CASCADE",
         {
             "materialized view client_health_summary",
+            *(f"function {name}" for name in ("client_nps", "client_meetings", "client_actions", "client_compliance")),
+            "grants on client_health_summary",
+            "grants on client_health_summary_live",
+            "grants on my_client_health",
             *(f"index {name}" for name in INDEXES[:5]),
             "rows in client_health_summary",
             "client_health_summary equals client_health_summary_live",
@@ -294,6 +331,119 @@ async def test_each_broken_thing_fails_its_own_checks_and_no_others(
     assert await failed_checks(filled) == failed
 
 
+def signature(formula: str) -> str:
+    """`nps_score(a bigint, b bigint)` as the catalogue and the checks name it: `nps_score(bigint, bigint)`."""
+    name, _, arguments = formula.rstrip(")").partition("(")
+    return f"{name}({', '.join(argument.split()[-1] for argument in arguments.split(', '))})"
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+async def test_a_formula_that_is_missing_or_another_one_fails_its_check(
+    filled: asyncpg.Connection, formula: str
+) -> None:
+    check = f"function {signature(formula)}"
+    await filled.execute(
+        f"CREATE OR REPLACE FUNCTION {formula} RETURNS {FORMULAS[formula]} LANGUAGE sql IMMUTABLE"
+        f" RETURN NULL::{FORMULAS[formula]}"
+    )
+    assert check in await failed_checks(filled)
+    async with filled.transaction():
+        await filled.execute(f"DROP FUNCTION {signature(formula)} CASCADE")
+        assert check in await failed_checks(filled)
+
+
+@pytest.mark.parametrize("change", ["STRICT", "SECURITY DEFINER", "SET search_path = public", "VOLATILE"])
+async def test_a_function_that_would_be_called_for_each_row_fails_its_check(
+    filled: asyncpg.Connection, change: str
+) -> None:
+    await filled.execute(f"ALTER FUNCTION compliance_status(numeric) {change}")
+    await filled.execute(f"ALTER FUNCTION client_nps {change}")
+    await filled.execute(f"ALTER FUNCTION client_event_types {change}")
+    # Called with a NULL for the last day, a strict one gives no row at all: the view is another one then.
+    failed = {check for check in await failed_checks(filled) if not check.startswith("client_health_summary equals")}
+    assert failed == {
+        "function compliance_status(numeric)",
+        "function client_nps",
+        "function client_event_types",
+    }
+
+
+@pytest.mark.parametrize("name", FIGURES)
+async def test_a_missing_function_of_figures_fails_its_check(filled: asyncpg.Connection, name: str) -> None:
+    await filled.execute(f"DROP FUNCTION {name} CASCADE")
+    assert f"function {name}" in await failed_checks(filled)
+
+
+@pytest.mark.parametrize("name", ["claim(text)", "sees_all()", "own_cse()", "owns_summary()"])
+async def test_a_function_of_claims_that_is_missing_or_another_one_fails_its_check(
+    filled: asyncpg.Connection, name: str
+) -> None:
+    check = f"function client_health_{name}"
+    await filled.execute(f"ALTER FUNCTION client_health_{name} SECURITY DEFINER")
+    assert await failed_checks(filled) == {check}
+    await filled.execute(f"ALTER FUNCTION client_health_{name} SECURITY INVOKER")
+    async with filled.transaction():
+        await filled.execute(f"DROP FUNCTION client_health_{name} CASCADE")
+        assert check in await failed_checks(filled)
+    arguments, kind = ("(name text)", "text") if name == "claim(text)" else ("()", "boolean")
+    if name != "own_cse()":
+        await filled.execute(
+            f"CREATE FUNCTION client_health_{name.partition('(')[0]}{arguments} RETURNS {kind} LANGUAGE sql"
+            f" RETURN NULL::{kind}"
+        )
+        assert check in await failed_checks(filled)
+
+
+@pytest.mark.parametrize("name", ["protect", "unprotect"])
+async def test_a_function_that_sets_policies_is_checked(filled: asyncpg.Connection, name: str) -> None:
+    check = f"function client_health_{name}(regclass)"
+    await filled.execute(f"GRANT EXECUTE ON FUNCTION client_health_{name} TO anon")
+    assert await failed_checks(filled) == {check}
+    await filled.execute(f"DROP FUNCTION client_health_{name}")
+    assert await failed_checks(filled) == {check}
+
+
+@pytest.mark.parametrize("table", POLICIES)
+async def test_each_policy_is_checked_by_its_name_and_what_it_says(filled: asyncpg.Connection, table: str) -> None:
+    for name in ("manager", "service_role", "summary_owner", *POLICIES[table]):
+        policy = f"client_health_{name}"
+        check = f"policy {policy} on {table}"
+        for statement in (
+            f"DROP POLICY {policy} ON {table}",
+            f"ALTER POLICY {policy} ON {table} USING (1 = 1)",
+            f"ALTER POLICY {policy} ON {table} TO anon",
+        ):
+            transaction = filled.transaction()
+            await transaction.start()
+            await filled.execute(statement)
+            # A table without its policy for service_role is still of the pack's making.
+            assert await failed_checks(filled) == {check}, statement
+            await transaction.rollback()
+
+
+@pytest.mark.parametrize("table", POLICIES)
+async def test_a_table_that_lies_open_fails_its_checks(filled: asyncpg.Connection, table: str) -> None:
+    await filled.execute(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
+    assert await failed_checks(filled) == {f"row-level security on {table}"}
+    await filled.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY; GRANT SELECT ON {table} TO anon")
+    assert await failed_checks(filled) == {f"grants on {table}"}
+    await filled.execute(f"REVOKE SELECT ON {table} FROM anon; CREATE POLICY mine ON {table} USING (true)")
+    assert await failed_checks(filled) == {f"other policies on {table}"}
+
+
+@pytest.mark.parametrize(
+    "view", [*VIEWS, *(f"{view}_live" for view in VIEWS), "my_client_health", "my_event_compliance"]
+)
+async def test_a_summary_that_lies_open_fails_its_check(filled: asyncpg.Connection, view: str) -> None:
+    await filled.execute(f"GRANT SELECT ON {view} TO PUBLIC")
+    assert await failed_checks(filled) == {f"grants on {view}"}
+    await filled.execute(f"REVOKE SELECT ON {view} FROM PUBLIC")
+    if view not in VIEWS and not (view.endswith("_live") and filled.get_server_version().major < 15):
+        option = "security_barrier" if view.startswith("my_") else "security_invoker"
+        await filled.execute(f"ALTER VIEW {view} RESET ({option})")
+        assert await failed_checks(filled) == {f"grants on {view}"}
+
+
 async def test_verify_says_what_it_found(filled: asyncpg.Connection) -> None:
     await filled.execute("ALTER TABLE actions DROP CONSTRAINT fk_actions_client")
     await filled.execute("SELECT afresh.unwatch('actions')")
@@ -312,7 +462,21 @@ async def test_verify_works_without_public_on_the_search_path(filled: asyncpg.Co
 async def test_verify_works_where_nothing_is_installed(db: asyncpg.Connection) -> None:
     await db.execute("DROP VIEW client_health_summary_live, event_compliance_summary_live CASCADE")
     await db.execute(f"DROP TABLE {', '.join(TABLES)} CASCADE")
-    assert len(await failed_checks(db)) == 30
+    await db.execute("DROP FUNCTION client_health_protect, client_health_unprotect, client_health_claim CASCADE")
+    formulas = await db.fetch(
+        "SELECT oid::regprocedure AS name FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+    )
+    for row in formulas:
+        await db.execute(f"DROP FUNCTION IF EXISTS {row['name']} CASCADE")
+    # The roles are the cluster's, and no job is needed; the engine's own function went with the rest.
+    rows = await db.fetch(PACK.read("verify.sql"))
+    assert {row["check"] for row in rows if row["ok"]} == {
+        "role anon",
+        "role authenticated",
+        "role service_role",
+        "jobs of pg_cron",
+    }
+    assert len(rows) == 132
 
 
 async def identity_of_rows(db: asyncpg.Connection, view: str) -> Any:

@@ -1,5 +1,5 @@
 -- Watch the base tables, so that a change of one refreshes the summaries
--- depends: client_health_0004_event_compliance_summary
+-- depends: client_health_0006_event_compliance_summary
 
 -- migrate: apply
 

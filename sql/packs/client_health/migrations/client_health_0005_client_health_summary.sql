@@ -1,10 +1,12 @@
 -- client_health_summary: one row of health figures for each client, with its five indexes
--- depends: client_health_0002_foreign_keys
+-- depends: client_health_0004_figures
 
 -- migrate: apply
 
--- The definition, once. It is written with LATERAL subqueries, so that a condition on client_name reaches every base
--- table by its index.
+-- The definition, once: the figures and formulas are functions, which PostgreSQL puts in the place of their calls. The
+-- figures are LATERAL, so that a condition on client_name reaches every base table by its index. OFFSET 0 keeps the
+-- planner from writing the day and the parts out wherever they are used, where they would be computed anew each time
+-- (a refresh takes a seventh longer then, and the status is a function's call for each client).
 --
 -- "Today" is the date in UTC, whatever the session's time zone. The view reads no finer clock than that: with
 -- unchanged data it gives identical rows all day long, and a concurrent refresh then rewrites none. Midnight changes
@@ -47,9 +49,9 @@ SELECT
     meetings.last_meeting_date,
     (clock.today - meetings.last_meeting_date) AS days_since_last_meeting,
     meetings.next_meeting_date,
-    actions.open::integer AS open_actions,
-    actions.overdue::integer AS overdue_actions,
-    actions.completed::integer AS completed_actions,
+    actions.open_actions::integer AS open_actions,
+    actions.overdue_actions::integer AS overdue_actions,
+    actions.completed_actions::integer AS completed_actions,
     compliance.year AS compliance_year,
     compliance.event_types::integer AS compliance_event_types,
     round(compliance.percentage, 2)::numeric(5, 2) AS compliance_percentage,
@@ -58,95 +60,31 @@ SELECT
     round(part.compliance, 2)::numeric(5, 2) AS compliance_part,
     round(part.actions, 2)::numeric(5, 2) AS actions_part,
     health.score AS health_score,
-    CASE
-        WHEN health.score >= 70 THEN 'healthy'
-        WHEN health.score >= 50 THEN 'at-risk'
-        ELSE 'critical'
-    END AS status,
+    public.client_health_status(health.score) AS status,
     greatest(nps.last_response_date, meetings.last_meeting_date) AS last_contact_date,
     client.created_at,
     client.updated_at
 FROM public.nps_clients AS client
-CROSS JOIN (SELECT (now() AT TIME ZONE 'UTC')::date AS today) AS clock
+CROSS JOIN (SELECT (now() AT TIME ZONE 'UTC')::date AS today OFFSET 0) AS clock
+CROSS JOIN LATERAL public.client_nps(client.client_name, clock.today - 364, NULL) AS nps
+CROSS JOIN LATERAL public.client_meetings(client.client_name, clock.today) AS meetings
+CROSS JOIN LATERAL public.client_actions(client.client_name, clock.today) AS actions
+CROSS JOIN LATERAL public.client_compliance(client.client_name, extract(year FROM clock.today)::integer) AS compliance
 CROSS JOIN LATERAL (
     SELECT
-        counted.*,
-        100.0 * (counted.promoters - counted.detractors) / nullif(counted.responses, 0) AS score
-    FROM (
-        SELECT
-            count(*) FILTER (WHERE recent AND response.score >= 9) AS promoters,
-            count(*) FILTER (WHERE recent AND response.score >= 7 AND response.score < 9) AS passives,
-            count(*) FILTER (WHERE recent AND response.score < 7) AS detractors,
-            count(*) FILTER (WHERE recent) AS responses,
-            count(*) AS responses_ever,
-            max(response.response_date)::date AS last_response_date
-        FROM public.nps_responses AS response
-        CROSS JOIN LATERAL (SELECT response.response_date::date > clock.today - 365 AS recent) AS age
-        WHERE response.client_name = client.client_name AND response.score IS NOT NULL
-    ) AS counted
-) AS nps
-CROSS JOIN LATERAL (
-    SELECT
-        count(*) FILTER (WHERE meeting.meeting_date::date <= clock.today) AS held,
-        count(*) FILTER (
-            WHERE meeting.meeting_date::date <= clock.today AND meeting.meeting_date::date > clock.today - 90
-        ) AS held_lately,
-        max(meeting.meeting_date::date) FILTER (WHERE meeting.meeting_date::date <= clock.today) AS last_meeting_date,
-        min(meeting.meeting_date::date) FILTER (WHERE meeting.meeting_date::date > clock.today) AS next_meeting_date
-    FROM public.unified_meetings AS meeting
-    WHERE meeting.client_name = client.client_name
-) AS meetings
-CROSS JOIN LATERAL (
-    SELECT
-        count(*) FILTER (WHERE state.is_open) AS open,
-        count(*) FILTER (WHERE state.is_open AND action."Due_Date"::date < clock.today) AS overdue,
-        count(*) FILTER (WHERE state.is_completed) AS completed
-    FROM public.actions AS action
-    CROSS JOIN LATERAL (
-        SELECT
-            coalesce(lower(action."Status"), '') NOT IN ('completed', 'done', 'closed', 'cancelled', 'canceled')
-                AS is_open,
-            lower(action."Status") IN ('completed', 'done', 'closed') AS is_completed
-    ) AS state
-    WHERE action."Client" = client.client_name
-) AS actions
-CROSS JOIN LATERAL (
-    SELECT
-        max(record.year)::integer AS year,
-        count(*) AS event_types,
-        avg(least(greatest(record.compliance_percentage::numeric, 0), 100)) AS percentage
-    FROM public.segmentation_event_compliance AS record
-    WHERE record.client_name = client.client_name
-      AND record.compliance_percentage IS NOT NULL
-      AND record.year = (
-          SELECT max(latest.year)
-          FROM public.segmentation_event_compliance AS latest
-          WHERE latest.client_name = client.client_name
-            AND latest.compliance_percentage IS NOT NULL
-            AND latest.year <= extract(year FROM clock.today)::integer
-      )
-) AS compliance
-CROSS JOIN LATERAL (
-    SELECT
-        coalesce((nps.score + 100) / 2, 50) AS nps,
-        CASE
-            WHEN meetings.held = 0 THEN 50
-            ELSE (
-                least(greatest(120 - (clock.today - meetings.last_meeting_date), 0), 90) * 100.0 / 90
-                + least(meetings.held_lately, 3) * 100.0 / 3
-            ) / 2
-        END AS engagement,
-        coalesce(compliance.percentage, 50) AS compliance,
-        CASE
-            WHEN actions.open > 0 THEN 100.0 * (actions.open - actions.overdue) / actions.open
-            WHEN actions.completed > 0 THEN 100
-            ELSE 50
-        END AS actions
+        public.client_health_nps_part(nps.score) AS nps,
+        public.client_health_engagement_part(
+            meetings.held, meetings.held_lately, clock.today - meetings.last_meeting_date
+        ) AS engagement,
+        public.client_health_compliance_part(compliance.percentage) AS compliance,
+        public.client_health_actions_part(actions.open_actions, actions.overdue_actions, actions.completed_actions)
+            AS actions
+    OFFSET 0
 ) AS part
 CROSS JOIN LATERAL (
-    SELECT round(
-        0.25 * part.nps + 0.25 * part.engagement + 0.30 * part.compliance + 0.20 * part.actions, 2
-    )::numeric(5, 2) AS score
+    SELECT
+        public.client_health_score(part.nps, part.engagement, part.compliance, part.actions)::numeric(5, 2) AS score
+    OFFSET 0
 ) AS health
 WHERE client.client_name IS NOT NULL;
 

@@ -1,5 +1,5 @@
 -- event_compliance_summary: one row for each client and year, event types against what the tier is owed
--- depends: client_health_0003_client_health_summary
+-- depends: client_health_0005_client_health_summary
 
 -- migrate: apply
 
@@ -35,13 +35,7 @@ SELECT
     summary.actual_event_count,
     summary.other_event_count,
     summary.overall_compliance_score,
-    CASE
-        WHEN summary.overall_compliance_score IS NULL THEN 'not-required'
-        WHEN summary.overall_compliance_score < 50 THEN 'critical'
-        WHEN summary.overall_compliance_score < 100 THEN 'at-risk'
-        WHEN summary.overall_compliance_score = 100 THEN 'compliant'
-        ELSE 'exceeded'
-    END AS overall_status,
+    public.compliance_status(summary.overall_compliance_score) AS overall_status,
     summary.event_compliance
 FROM public.nps_clients AS client
 CROSS JOIN (SELECT extract(year FROM now() AT TIME ZONE 'UTC')::integer AS this_year) AS clock
@@ -61,68 +55,30 @@ CROSS JOIN LATERAL (
     WHERE e.client_name = client.client_name AND e.completed AND e.event_year > clock.this_year
 ) AS span
 CROSS JOIN LATERAL (
-    WITH client_tiers AS (
-        SELECT tier.id AS tier_id
-        FROM public.segmentation_tiers AS tier
-        WHERE tier.tier_name = client.segment
-        ORDER BY tier.id
-        LIMIT 1
-    ),
-    tier_requirements AS (
-        SELECT requirement.event_type_id, type.event_name, requirement.expected_count::integer AS expected_count
-        FROM client_tiers
-        JOIN public.tier_event_requirements AS requirement USING (tier_id)
-        JOIN public.segmentation_event_types AS type ON type.id = requirement.event_type_id
-        WHERE requirement.expected_count > 0
-    ),
-    event_counts AS (
-        SELECT e.event_type_id, count(*)::integer AS actual_count
-        FROM public.segmentation_events AS e
-        WHERE e.client_name = client.client_name AND e.event_year = span.year AND e.completed
-        GROUP BY e.event_type_id
-    ),
-    event_type_compliance AS (
-        SELECT
-            event_type_id,
-            tier_requirements.event_name,
-            tier_requirements.expected_count,
-            coalesce(event_counts.actual_count, 0) AS actual_count,
-            100.0 * coalesce(event_counts.actual_count, 0) / tier_requirements.expected_count AS compliance_percentage
-        FROM tier_requirements
-        FULL JOIN event_counts USING (event_type_id)
-    ),
-    client_year_summary AS (
-        SELECT
-            count(*) FILTER (WHERE expected_count IS NOT NULL)::integer AS event_type_count,
-            count(*) FILTER (WHERE compliance_percentage >= 100)::integer AS compliant_event_type_count,
-            coalesce(sum(expected_count), 0)::integer AS expected_event_count,
-            coalesce(sum(actual_count) FILTER (WHERE expected_count IS NOT NULL), 0)::integer AS actual_event_count,
-            coalesce(sum(actual_count) FILTER (WHERE expected_count IS NULL), 0)::integer AS other_event_count,
-            round(
-                count(*) FILTER (WHERE compliance_percentage >= 100)::numeric
-                / nullif(count(*) FILTER (WHERE expected_count IS NOT NULL), 0) * 100, 2
-            )::numeric(5, 2) AS overall_compliance_score,
-            coalesce(
-                jsonb_agg(
-                    jsonb_build_object(
-                        'event_type_id', event_type_id,
-                        'event_type', event_name,
-                        'expected_count', expected_count,
-                        'actual_count', actual_count,
-                        'compliance_percentage', trunc(compliance_percentage, 2),
-                        'status', CASE
-                            WHEN compliance_percentage < 50 THEN 'critical'
-                            WHEN compliance_percentage < 100 THEN 'at-risk'
-                            WHEN compliance_percentage = 100 THEN 'compliant'
-                            ELSE 'exceeded'
-                        END
-                    ) ORDER BY event_name, event_type_id
-                ) FILTER (WHERE expected_count IS NOT NULL),
-                '[]'
-            ) AS event_compliance
-        FROM event_type_compliance
-    )
-    SELECT * FROM client_year_summary
+    SELECT
+        count(*) FILTER (WHERE type.expected_count IS NOT NULL)::integer AS event_type_count,
+        count(*) FILTER (WHERE type.percentage >= 100)::integer AS compliant_event_type_count,
+        coalesce(sum(type.expected_count), 0)::integer AS expected_event_count,
+        coalesce(sum(type.actual_count) FILTER (WHERE type.expected_count IS NOT NULL), 0)::integer
+            AS actual_event_count,
+        coalesce(sum(type.actual_count) FILTER (WHERE type.expected_count IS NULL), 0)::integer AS other_event_count,
+        public.overall_compliance_score(
+            count(*) FILTER (WHERE type.percentage >= 100), count(*) FILTER (WHERE type.expected_count IS NOT NULL)
+        )::numeric(5, 2) AS overall_compliance_score,
+        coalesce(
+            jsonb_agg(
+                jsonb_build_object(
+                    'event_type_id', type.event_type_id,
+                    'event_type', type.event_name,
+                    'expected_count', type.expected_count,
+                    'actual_count', type.actual_count,
+                    'compliance_percentage', trunc(type.percentage, 2),
+                    'status', type.status
+                ) ORDER BY type.event_name, type.event_type_id
+            ) FILTER (WHERE type.expected_count IS NOT NULL),
+            '[]'
+        ) AS event_compliance
+    FROM public.client_event_types(client.client_name, client.segment, span.year) AS type
 ) AS summary
 WHERE client.client_name IS NOT NULL;
 
