@@ -113,7 +113,7 @@ owed AS (
     SELECT
         protected.table_name, protected.kind, protected.column_name, relation.oid, relation.relrowsecurity, relation.relacl,
         relation.oid IS NULL
-        OR obj_description(relation.oid, 'pg_class') IS NOT DISTINCT FROM 'made by the Afresh pack client_health'
+        OR coalesce(obj_description(relation.oid, 'pg_class'), '') LIKE '%made by the Afresh pack client_health%'
         OR EXISTS (
             SELECT FROM pg_catalog.pg_policy AS p
             WHERE p.polrelid = relation.oid AND p.polname = 'client_health_service_role'

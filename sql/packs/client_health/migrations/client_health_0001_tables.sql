@@ -248,17 +248,30 @@ BEGIN
 END
 $$;
 
+-- What is said of a table is also the mark that the pack made it.
 DO $$
 DECLARE
     before text[] := string_to_array(nullif(current_setting('afresh.client_health_tables_before', true), ''), ',');
-    table_name text;
+    described record;
 BEGIN
-    FOREACH table_name IN ARRAY ARRAY[
-        'nps_clients', 'nps_responses', 'unified_meetings', 'actions', 'segmentation_tiers', 'segmentation_event_types',
-        'tier_event_requirements', 'segmentation_events', 'segmentation_event_compliance'
-    ] LOOP
-        IF table_name <> ALL (before) THEN
-            EXECUTE format('COMMENT ON TABLE public.%I IS %L', table_name, 'made by the Afresh pack client_health');
+    FOR described IN
+        SELECT * FROM (VALUES
+            ('nps_clients', 'The clients, with their tier (segment) and who looks after them (cse)'),
+            ('nps_responses', 'Answers from 0 to 10 to whether a client would recommend us'),
+            ('unified_meetings', 'Meetings with clients, held or planned'),
+            ('actions', 'What is to be done for clients; an action without a client counts for nobody'),
+            ('segmentation_tiers', 'The tiers of clients'),
+            ('segmentation_event_types', 'The types of events that clients are owed'),
+            ('tier_event_requirements', 'How many events of a type a client of a tier is owed in a year'),
+            ('segmentation_events', 'Events with clients, held (completed) or planned'),
+            ('segmentation_event_compliance', 'Assessments, by client, year and type of event')
+        ) AS t (table_name, what)
+    LOOP
+        IF described.table_name <> ALL (before) THEN
+            EXECUTE format(
+                'COMMENT ON TABLE public.%I IS %L',
+                described.table_name, described.what || ' (made by the Afresh pack client_health)'
+            );
         END IF;
     END LOOP;
     PERFORM set_config('afresh.client_health_tables_before', '', false);
@@ -283,8 +296,8 @@ BEGIN
         IF to_regclass('public.' || table_name) IS NULL THEN
             CONTINUE;
         END IF;
-        IF obj_description(to_regclass('public.' || table_name), 'pg_class')
-            IS DISTINCT FROM 'made by the Afresh pack client_health'
+        IF coalesce(obj_description(to_regclass('public.' || table_name), 'pg_class'), '')
+            NOT LIKE '%made by the Afresh pack client_health%'
         THEN
             RAISE NOTICE 'public.% stays: it was there before the pack client_health', table_name;
             CONTINUE;

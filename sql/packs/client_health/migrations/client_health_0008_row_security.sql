@@ -247,8 +247,8 @@ BEGIN
         'nps_clients', 'nps_responses', 'unified_meetings', 'actions', 'segmentation_events',
         'segmentation_event_compliance', 'segmentation_tiers', 'segmentation_event_types', 'tier_event_requirements'
     ] LOOP
-        IF obj_description(to_regclass('public.' || table_name), 'pg_class')
-            IS DISTINCT FROM 'made by the Afresh pack client_health'
+        IF coalesce(obj_description(to_regclass('public.' || table_name), 'pg_class'), '')
+            NOT LIKE '%made by the Afresh pack client_health%'
         THEN
             RAISE NOTICE 'public.% is not put under row-level security: it was there before the pack client_health',
                 table_name
