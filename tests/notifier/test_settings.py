@@ -373,3 +373,14 @@ def test_the_paths_that_are_our_own_are_those_that_there_are() -> None:
             return {resource.canonical for resource in resources}
 
     assert asyncio.run(routes()) == set(OWN_PATHS)
+
+
+def test_what_tells_a_view_s_next_change_is_read_with_the_settings(tmp_path: Path) -> None:
+    file = tmp_path / "afresh.toml"
+    file.write_text('[[views]]\nname = "now"\nnext_change = "sql/next.sql"\n')
+    with pytest.raises(SettingsError, match=r"view now: .*sql/next\.sql cannot be read: No such file") as caught:
+        load(file)
+    assert len(caught.value.problems) == 1
+    (tmp_path / "sql").mkdir()
+    (tmp_path / "sql/next.sql").write_text("SELECT now();\n")
+    assert load(file).views[0].next_change == "SELECT now()"

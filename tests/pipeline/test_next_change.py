@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
 from afresh_notifier import next_change
-from afresh_notifier.errors import SettingsError
 from afresh_notifier.observations import NextChangeUnknown, RefreshDone
 from conftest import eventually
 from support.scenario import Running, afresh
@@ -23,7 +21,7 @@ CREATE UNIQUE INDEX ON begun (id);
 SELECT afresh.watch('events');
 """
 
-NEXT = "SELECT min(begins) FROM events WHERE begins > now();"
+NEXT = "SELECT min(begins) FROM events WHERE begins > now()"
 
 
 @pytest.fixture
@@ -33,10 +31,8 @@ async def events(db: asyncpg.Connection) -> asyncpg.Connection:
 
 
 @asynccontextmanager
-async def clocked(dsn: str, folder: Path, statement: str = NEXT, **view: Any) -> AsyncIterator[Running]:
-    file = folder / "next.sql"
-    file.write_text(statement)
-    async with afresh(dsn, views=[{"name": "begun", "next_change": str(file), **view}]) as running:
+async def clocked(dsn: str, statement: str = NEXT, **view: Any) -> AsyncIterator[Running]:
+    async with afresh(dsn, views=[{"name": "begun", "next_change": statement, **view}]) as running:
         yield running
 
 
@@ -49,10 +45,8 @@ async def begun(db: asyncpg.Connection) -> list[int]:
     return [row["id"] for row in await db.fetch("SELECT id FROM begun ORDER BY id")]
 
 
-async def test_a_view_is_refreshed_at_each_instant_and_not_in_between(
-    events: asyncpg.Connection, dsn: str, tmp_path: Path
-) -> None:
-    async with clocked(dsn, tmp_path) as running:
+async def test_a_view_is_refreshed_at_each_instant_and_not_in_between(events: asyncpg.Connection, dsn: str) -> None:
+    async with clocked(dsn) as running:
         await at_rest(running)
         mark = running.seen.mark
         await events.execute("""
@@ -73,9 +67,9 @@ async def test_a_view_is_refreshed_at_each_instant_and_not_in_between(
 
 
 async def test_what_came_due_while_nobody_served_is_shown_when_somebody_does(
-    events: asyncpg.Connection, dsn: str, tmp_path: Path
+    events: asyncpg.Connection, dsn: str
 ) -> None:
-    async with clocked(dsn, tmp_path) as running:
+    async with clocked(dsn) as running:
         await at_rest(running)
         await events.execute("INSERT INTO events VALUES (1, now() + interval '1 hour')")
         await eventually(lambda: running.service.board.views["public.begun"].next_change is not None)
@@ -83,7 +77,7 @@ async def test_what_came_due_while_nobody_served_is_shown_when_somebody_does(
     await events.execute("ALTER TABLE events DISABLE TRIGGER USER; UPDATE events SET begins = now()")
     await events.execute("ALTER TABLE events ENABLE TRIGGER USER")
     assert await begun(events) == []
-    async with clocked(dsn, tmp_path):
+    async with clocked(dsn):
 
         async def shown() -> bool:
             return await begun(events) == [1]
@@ -105,12 +99,12 @@ async def test_what_came_due_while_nobody_served_is_shown_when_somebody_does(
     ],
 )
 async def test_a_question_without_an_answer_stops_no_refresh_and_is_asked_again(
-    events: asyncpg.Connection, dsn: str, tmp_path: Path, statement: str, problem: str, monkeypatch: pytest.MonkeyPatch
+    events: asyncpg.Connection, dsn: str, statement: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(next_change, "FALLBACK", 0.2)
     await events.execute("INSERT INTO events VALUES (1, now())")
     await events.execute("CREATE FUNCTION mended() RETURNS int LANGUAGE sql AS 'SELECT 1'")
-    async with clocked(dsn, tmp_path, statement) as running:
+    async with clocked(dsn, statement) as running:
         await eventually(lambda: len(running.seen.of(NextChangeUnknown, view="public.begun")) >= 2)
         unknown = running.seen.of(NextChangeUnknown)[0]
         assert problem in unknown.problem
@@ -119,16 +113,10 @@ async def test_a_question_without_an_answer_stops_no_refresh_and_is_asked_again(
         assert not running.seen.failures("public.begun")
 
 
-async def test_never_is_an_answer(events: asyncpg.Connection, dsn: str, tmp_path: Path) -> None:
+async def test_never_is_an_answer(events: asyncpg.Connection, dsn: str) -> None:
     for statement in ("SELECT NULL::timestamptz", "SELECT now() WHERE false", "SELECT 'infinity'::timestamptz"):
-        async with clocked(dsn, tmp_path, statement) as running:
+        async with clocked(dsn, statement) as running:
             mark = running.seen.mark
             await events.execute("INSERT INTO events SELECT coalesce(max(id), 0) + 1, now() FROM events")
             await running.seen.until(RefreshDone, since=mark, view="public.begun")
             assert not running.seen.of(NextChangeUnknown)
-
-
-async def test_a_file_that_is_not_there_is_said_at_the_start(dsn: str, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"view begun: .*nothing\.sql cannot be read"):
-        async with afresh(dsn, views=[{"name": "begun", "next_change": str(tmp_path / "nothing.sql")}]):
-            pass

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import asyncpg
 from aiohttp import web
 
-from afresh_notifier import database, embeddings, jobs, packs, planning
+from afresh_notifier import database, embeddings, jobs, packs
 from afresh_notifier.board import Board
 from afresh_notifier.changes import Gap, Heard, LeaseFree, LogGrown
 from afresh_notifier.consumer import Consumer
@@ -104,7 +104,6 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
     """
     installed = packs.find_all(settings.packs)
     named = named_query.collect(settings, installed)
-    planning.require_files(settings, installed)
     work = jobs.collect(settings, installed)
     async with database.connection(settings.database) as connection:
         database.require_serving(await database.facts(connection))

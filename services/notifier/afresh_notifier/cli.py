@@ -16,6 +16,8 @@ import click
 from afresh_notifier.commands.compact import compact
 from afresh_notifier.commands.demo import demo
 from afresh_notifier.commands.doctor import doctor
+from afresh_notifier.commands.embed import embed
+from afresh_notifier.commands.jobs import jobs_command
 from afresh_notifier.commands.migrate import migrate
 from afresh_notifier.commands.refresh import refresh
 from afresh_notifier.commands.serve import serve
@@ -61,5 +63,5 @@ def cli(ctx: click.Context, config: Path | None, debug: bool) -> None:
     ctx.obj = Invocation(config)
 
 
-for command in (compact, demo, doctor, migrate, refresh, serve, sql, tail, unwatch, verify, watch):
+for command in (compact, demo, doctor, embed, jobs_command, migrate, refresh, serve, sql, tail, unwatch, verify, watch):
     cli.add_command(command)

@@ -188,8 +188,9 @@ def is_about_statement(error: asyncpg.PostgresError) -> bool:
 
 
 def is_last_word(error: BaseException) -> bool:
-    """Whether the server has said this as its last word: the connection is of no more use, and may not be closed yet."""
-    return getattr(error, "severity", None) in ("FATAL", "PANIC")
+    """Whether nothing more will be heard on the connection, which may not be closed yet: the server has said this as its
+    last word, or has hung up."""
+    return getattr(error, "severity", None) in ("FATAL", "PANIC") or isinstance(error, asyncpg.PostgresConnectionError)
 
 
 async def give_back(pool: asyncpg.Pool, connection: asyncpg.pool.PoolConnectionProxy) -> None:

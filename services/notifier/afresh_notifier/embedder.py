@@ -46,6 +46,9 @@ PACE = 1.0
 #: How often it is counted, in seconds.
 COUNT_PACE = 5.0
 
+#: So many are counted, and no more.
+COUNTED = 10_000
+
 #: First and longest wait after a model, or PostgreSQL, could not be asked, in seconds.
 RETRY_FIRST, RETRY_MAX = 0.5, 30.0
 
@@ -164,7 +167,7 @@ class Embedder:
 
     async def _count(self, connection: asyncpg.Connection) -> None:
         for source in self._sources:
-            row = await connection.fetchrow(query("embedding_waiting"), source.members, source.wanted.text)
+            row = await connection.fetchrow(query("embedding_waiting"), source.members, source.wanted.text, COUNTED)
             assert row is not None  # noqa: S101 - an aggregate without GROUP BY has one row
             self._observe(EmbeddingsWaiting(table=source.table, rows=row["rows"]))
 

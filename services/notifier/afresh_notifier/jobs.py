@@ -120,15 +120,15 @@ class Outcome:
     hint: str = ""
 
 
-async def carry_out(connection: asyncpg.Connection, job: Job, due: datetime) -> Outcome:
-    """Run ``job`` for its time ``due``, unless it was run for that, or for a later one, or is being run.
+async def carry_out(connection: asyncpg.Connection, job: Job, due: datetime, *, anyway: bool = False) -> Outcome:
+    """Run ``job`` for its time ``due``, unless it is being run, or, but for ``anyway``, was run for that or a later one.
 
     Raises what asyncpg raises where it is the connection that fails; whether it was run is then for the row to say.
     """
     transaction = connection.transaction()
     await transaction.start()
     try:
-        outcome = await _take_turn(connection, job, due)
+        outcome = await _take_turn(connection, job, due, anyway=anyway)
     except asyncpg.PostgresError as error:
         if not database.is_last_word(error):
             await transaction.rollback()
@@ -137,10 +137,10 @@ async def carry_out(connection: asyncpg.Connection, job: Job, due: datetime) -> 
     return outcome
 
 
-async def _take_turn(connection: asyncpg.Connection, job: Job, due: datetime) -> Outcome:
+async def _take_turn(connection: asyncpg.Connection, job: Job, due: datetime, *, anyway: bool) -> Outcome:
     began = time.perf_counter()
     ran_for: datetime | None = await connection.fetchval(query("job_turn"), job.name)
-    if ran_for is None or ran_for >= due:
+    if ran_for is None or (ran_for >= due and not anyway):
         return Outcome(due=ran_for)
     savepoint = connection.transaction()
     await savepoint.start()

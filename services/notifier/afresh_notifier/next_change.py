@@ -64,7 +64,7 @@ async def ask(connection: Connection, statement: str) -> NextChange:
     if len(rows) > 1 or (rows and len(rows[0]) != 1):
         return _unknown(f"it gives {len(rows)} rows of {len(rows[0])} columns", "SELECT one instant, with min(…)")
     instant = rows[0][0] if rows else None
-    if instant is None:
+    if instant is None or instant == datetime.max:  # as which asyncpg reads infinity
         return NEVER
     if not isinstance(instant, datetime) or instant.tzinfo is None:
         return _unknown(f"it gives {instant!r}, which is no instant", "SELECT a timestamptz")

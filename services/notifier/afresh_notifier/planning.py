@@ -24,7 +24,6 @@ from afresh_notifier.packs import InstalledPack
 from afresh_notifier.refresh import Limits
 from afresh_notifier.refresher import Plan
 from afresh_notifier.settings import Settings, TableSettings, ViewSettings
-from afresh_notifier.statements import statement_in, statements_in
 from afresh_notifier.watching import Relation
 
 
@@ -124,21 +123,12 @@ def make(
             },
             limits={name: _limits(settings, named.get(name, ())) for name in kept},
             next_changes={
-                name: statement_in(view.next_change)
-                for name in kept
-                for view in named.get(name, ())
-                if view.next_change is not None
+                name: view.next_change for name in kept for view in named.get(name, ()) if view.next_change is not None
             },
         ),
         ignored=tuple(ignored),
         leaving=frozenset(kept - wanted),
     )
-
-
-def require_files(settings: Settings, packs: Sequence[InstalledPack]) -> None:
-    """Read the files that the sections of views name, so that they are there. Raises `SettingsError`."""
-    views = [view for pack in packs for view in pack.settings.views] + list(settings.views)
-    statements_in((f"view {view.name}", view.next_change) for view in views if view.next_change is not None)
 
 
 def name_pattern(name: str) -> str:

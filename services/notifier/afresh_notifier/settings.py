@@ -38,6 +38,7 @@ from afresh_notifier.settings_work import (
     Jobs,
     anchored_jobs,
 )
+from afresh_notifier.statements import statements_in
 
 #: Where settings are looked for when nothing is said.
 DEFAULT_FILE = Path("afresh.toml")
@@ -135,7 +136,7 @@ class TableSettings(Section):
 
 
 class ViewSettings(Section):
-    """One materialized view; what is left out is taken from `[refresh]`."""
+    """One materialized view; what is left out is taken from `[refresh]`. Loaded, ``next_change`` is what the file says."""
 
     name: RelationName = Field(description="The materialized view, with its schema unless that is `public`.")
     patterns: tuple[Pattern, ...] | None = Field(
@@ -287,9 +288,12 @@ def load_pack(file: Path) -> Pack:
 
 
 def _anchored(sections: Sections, folder: Path) -> Sections:
-    """The same with all files as paths from where we are; ``folder`` is that of the file that names them."""
+    """The same with all files as paths from where we are, ``folder`` being that of the file that names them; and for views
+    with what their files say. Raises `SettingsError` where one of those cannot be read."""
+    files = {view.name: str(folder / view.next_change) for view in sections.views if view.next_change is not None}
+    texts = statements_in((f"view {name}", file) for name, file in files.items())
     views = tuple(
-        view if view.next_change is None else view.model_copy(update={"next_change": str(folder / view.next_change)})
+        view if view.name not in files else view.model_copy(update={"next_change": texts[files[view.name]]})
         for view in sections.views
     )
     return sections.model_copy(

@@ -6,16 +6,9 @@ In: a path. Out: the statement, without what ends it, which would end it in the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cache
 from pathlib import Path
 
 from afresh_notifier.errors import SettingsError
-
-
-@cache
-def statement_in(file: str) -> str:
-    """The statement in ``file``, read once. Raises OSError or UnicodeDecodeError."""
-    return Path(file).read_text(encoding="utf-8").rstrip(" \t\r\n;")
 
 
 def statements_in(files: Iterable[tuple[str, str]]) -> Mapping[str, str]:
@@ -26,7 +19,7 @@ def statements_in(files: Iterable[tuple[str, str]]) -> Mapping[str, str]:
     found, problems = {}, []
     for named_by, file in files:
         try:
-            found[file] = statement_in(file)
+            found[file] = Path(file).read_text(encoding="utf-8").rstrip(" \t\r\n;")
         except (OSError, UnicodeDecodeError) as error:
             problems.append(f"{named_by}: {file} cannot be read: {getattr(error, 'strerror', None) or error}")
     if problems:

@@ -2,7 +2,7 @@
 
 In: a connection, the settings, the packs. Out: `Finding`s. Each check is a function of its own that looks at one thing;
 none changes anything, and none prints. `server` looks at PostgreSQL itself, `tables` at what is watched, `views`
-at what is refreshed, `queries` at what is asked by name.
+at what is refreshed, `queries` at what is asked by name, `work` at jobs and embeddings.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from afresh_notifier import database, planning
-from afresh_notifier.doctor import queries, server, tables, views
+from afresh_notifier import database, embeddings, jobs, planning
+from afresh_notifier.doctor import queries, server, tables, views, work
 from afresh_notifier.doctor.finding import Finding, Level, ok, problem, warning
 from afresh_notifier.errors import DatabaseError, MigrationError
 from afresh_notifier.named_queries import named_query
@@ -71,4 +71,7 @@ async def _examine(
         named = named_query.collect(settings, packs)
         findings += await queries.examine(reached, settings.query, named)
         findings += queries.check_patterns(named, reading.plan)
+        findings += await work.check_jobs(connection, jobs.collect(settings, packs))
+        wanted = embeddings.collect(settings, packs)
+        findings += await work.check_embeddings(connection, wanted, settings.embedding.dimensions)
     return findings

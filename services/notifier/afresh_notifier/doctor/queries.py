@@ -44,6 +44,8 @@ def check_patterns(queries: Sequence[NamedQuery], plan: Plan) -> list[Finding]:
     )
     findings = []
     for query in queries:
+        if query.writes:
+            continue
         key = query.cache_key.literal
         if any(key.startswith(literal) for literal in literals):
             continue

@@ -3,8 +3,8 @@
 --
 -- `read`: $1 is a JSON array of keys; a row for each key that is there: its text. `store_n`: $1 key, $2 the text that was
 -- embedded, $3 … a vector for each column; a row where the text is still the same. `enqueue`: puts all rows into the queue
--- that have a text and lack an embedding, or, with $1, all that have a text, but for those that wait already; `lacking`
--- counts rows with a text that lack an embedding.
+-- that have a text and lack an embedding, or, with $1, all that have a text, but for those that wait already; `lacking`: whether
+-- there are rows that have a text, lack an embedding, and do not wait for one. $2 and $1 are the table and its partitions.
 WITH relation AS (
     SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name
     FROM pg_catalog.pg_class AS c
@@ -73,6 +73,11 @@ SELECT
         'WHERE q.target = ANY ($2::oid[]) AND q.text_column = %2$L AND q.key = r.key)',
         r.name, $2::text, p.key, r.name, $2::text, p.lacking
     ) AS enqueue,
-    format('SELECT count(*) FROM %s AS t WHERE t.%I::text ~ ''\S'' AND (%s)', r.name, $2::text, p.lacking) AS lacking
+    format(
+        'SELECT EXISTS (SELECT FROM (SELECT %s AS key FROM %s AS t WHERE t.%I::text ~ ''\S'' AND (%s)) AS r '
+        'WHERE NOT EXISTS (SELECT FROM afresh.embedding_queue AS q '
+        'WHERE q.target = ANY ($1::oid[]) AND q.text_column = %L AND q.key = r.key))',
+        p.key, r.name, $2::text, p.lacking, $2::text
+    ) AS lacking
 FROM relation AS r
 CROSS JOIN parts AS p
