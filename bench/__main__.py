@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from bench import cache, latency, log, queries, resume, views, writers
+from bench import cache, latency, log, pack_event_sessions, queries, resume, views, writers
 from bench.report import Report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[float], Awaitable[Report]]] = {
     "latency": latency.measure,
     "log": log.measure,
     "compact": log.measure_compact,
+    "pack_event_sessions": pack_event_sessions.measure,
     "queries": queries.measure,
     "resume": resume.measure,
     "views": views.measure,

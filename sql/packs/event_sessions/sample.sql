@@ -1,7 +1,7 @@
 -- Sample data: events under way all over the world, forty sessions each, and the contractors who attend them.
 --
 -- SET afresh.sample_size = '1000' beforehand asks for that many contractors; unset, it is 50. There is one event for
--- every ten of them, which up to two hundred attend. Run it in one transaction. It refuses a database whose tables hold
+-- every ten of them, which four in five attend, and two hundred at most. Run it in one transaction. It refuses a database whose tables hold
 -- rows, so it mixes with nobody's data and cannot run twice. The same size gives the same data, apart from the times: every
 -- figure comes from a hash of the row's number, not from random(), so no plan and no order of rows can change it. The
 -- views are not refreshed here: the watched tables tell the service, and `afresh refresh` does it by hand.
@@ -113,10 +113,9 @@ SELECT
     'Hall ' || chr(65 + (slot % 4)) AS location,
     starts_at AT TIME ZONE event.timezone AS start_time,
     (starts_at + interval '45 minutes') AT TIME ZONE event.timezone AS end_time,
-    -- Three in ten have no speaker.
+    -- Every third one has no speaker.
     CASE
-        WHEN pg_temp.draw(event.number * 100 + slot, 11) >= 0.3
-            THEN 1 + floor(pg_temp.draw(event.number * 100 + slot, 12) * 12)::integer
+        WHEN (event.number + slot) % 3 <> 0 THEN 1 + floor(pg_temp.draw(event.number * 100 + slot, 12) * 12)::integer
     END AS speaker
 FROM sample_events AS event
 CROSS JOIN generate_series(0, 39) AS slot
@@ -197,7 +196,7 @@ INSERT INTO public.event_attendees (event_id, contractor_id, registered_at)
 SELECT event.id, contractor.id, now() - make_interval(days => floor(pg_temp.draw(event.number, 41) * 60)::integer)
 FROM sample_events AS event
 CROSS JOIN (SELECT current_setting('afresh.sample_size')::bigint AS contractors) AS size
-CROSS JOIN LATERAL generate_series(0, least(size.contractors, 200) - 1) AS n
+CROSS JOIN LATERAL generate_series(0, least((size.contractors * 4 + 4) / 5, 200) - 1) AS n
 JOIN (SELECT row_number() OVER (ORDER BY id) - 1 AS number, id FROM public.contractors) AS contractor
     ON contractor.number = (event.number * 37 + n) % size.contractors
 ORDER BY event.number, n;

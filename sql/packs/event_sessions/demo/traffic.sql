@@ -86,9 +86,11 @@ BEGIN
               AND NOT EXISTS (
                   SELECT FROM public.event_attendees AS o WHERE o.event_id = somewhere AND o.contractor_id = someone
               );
-            IF NOT FOUND THEN
-                UPDATE public.contractors SET updated_at = now() WHERE id = someone;
-            END IF;
     END CASE;
+
+    IF NOT FOUND THEN
+        -- There was nothing of that kind to change: somebody signs in again.
+        UPDATE public.contractors SET updated_at = clock_timestamp() WHERE id = someone;
+    END IF;
 END
 $$

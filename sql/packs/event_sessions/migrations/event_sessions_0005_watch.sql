@@ -11,8 +11,8 @@ SELECT afresh.watch('public.contractors', ARRAY['id']);
 -- The agenda has a row-level trigger, by which it is told of since before there were watches. What it tells is in no
 -- log: while nobody listens it is missed, which Afresh knows, and makes good by refreshing. But it says nothing of a
 -- TRUNCATE, and is silent in a session that replicates (session_replication_role), and that nobody could make good. So the
--- agenda is watched as well. A change is then told twice, by its notification and in the log; both are there with the
--- commit and are taken in one look, so it is refreshed once.
+-- agenda is watched as well. A change is then told twice, by its notification and in the log. Both are there with the
+-- commit, and as a rule taken in one look and refreshed once; where they are not, the second refresh finds nothing new.
 SELECT afresh.watch('public.event_agenda_items', ARRAY['event_id']);
 
 CREATE TRIGGER trigger_event_agenda_items_refresh
