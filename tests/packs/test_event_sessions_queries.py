@@ -229,6 +229,31 @@ async def test_every_kind_of_change_reaches_an_answer_that_is_kept(
         await eventually(changed)
 
 
+async def test_a_session_comes_and_goes_by_the_clock_though_nobody_writes(
+    db: asyncpg.Connection, pack_dsn: str
+) -> None:
+    agenda, event, contractor = await one_event(db)
+    async with served(pack_dsn) as ask:
+        now = await db.fetchval("SELECT clock_timestamp()")
+        soon = timedelta(seconds=2)
+        comes = await agenda.item(event, now + soon, now + minutes(500))
+        goes = await agenda.item(event, now - minutes(5), now + soon)
+        near = await agenda.item(event, now + minutes(60) + soon, now + minutes(500))
+
+        async def shown() -> tuple[list[int], list[int]]:
+            return await ids(ask, contractor, event, "now"), await ids(ask, contractor, event, "next_60")
+
+        async def written_is_shown() -> bool:
+            on, upcoming = await shown()
+            return (goes in on or comes in on) and (comes in upcoming or near in upcoming)
+
+        async def time_is_shown() -> bool:
+            return await shown() == ([comes], [near])
+
+        await eventually(written_is_shown)
+        await eventually(time_is_shown)
+
+
 async def test_the_answers_of_the_sample_data_are_those_of_the_views(db: asyncpg.Connection, pack_dsn: str) -> None:
     await load_sample(db, 50)
     await refresh(db)
