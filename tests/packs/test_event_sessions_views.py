@@ -691,6 +691,17 @@ async def test_the_next_change_is_the_first_by_instant_and_not_by_local_time(
     assert await db.fetchval(NEXT_CHANGE[NEXT_60]) == now + timedelta(days=10) - minutes(60)
 
 
+async def test_a_session_that_ends_before_it_starts_is_no_change_of_what_is_on(
+    db: asyncpg.Connection, agenda: Agenda
+) -> None:
+    now = await agenda.now()
+    event, contractor = await agenda.event(), await agenda.contractor()
+    await agenda.attends(contractor, event)
+    await agenda.item(event, now + minutes(5), now + minutes(4))
+    await agenda.item(event, now + minutes(10), now + minutes(50))
+    assert await db.fetchval(NEXT_CHANGE[NOW]) == now + minutes(10)
+
+
 async def test_what_has_no_rows_does_not_change_a_view(db: asyncpg.Connection, agenda: Agenda) -> None:
     now = await agenda.now()
     event, contractor = await agenda.event(), await agenda.contractor()
