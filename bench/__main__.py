@@ -13,7 +13,19 @@ from pathlib import Path
 import click
 
 from afresh_notifier import packs
-from bench import cache, latency, log, pack_client_health, pack_learning, pack_shows, queries, resume, views, writers
+from bench import (
+    cache,
+    latency,
+    log,
+    pack_client_health,
+    pack_event_sessions,
+    pack_learning,
+    pack_shows,
+    queries,
+    resume,
+    views,
+    writers,
+)
 from bench.report import Report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +47,7 @@ BENCHMARKS: dict[str, Callable[[float], Awaitable[Report]]] = {
     "log": log.measure,
     "compact": log.measure_compact,
     "pack_client_health": pack_client_health.measure,
+    "pack_event_sessions": pack_event_sessions.measure,
     "pack_learning": pack_learning.measure,
     "pack_shows": pack_shows.measure,
     "queries": queries.measure,
