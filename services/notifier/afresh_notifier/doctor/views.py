@@ -40,7 +40,7 @@ async def examine(connection: asyncpg.Connection, plan: Plan) -> list[Finding]:
             *check_populated(view, row["populate"]),
             *check_blind_spots(view, every=plan.timings[name].every),
             *check_clock(
-                name, row["definitions"], told=name in plan.next_changes or plan.timings[name].every is not None
+                name, row["definitions"], every=plan.timings[name].every, next_change=plan.next_changes.get(name)
             ),
             *await _check_next_change(connection, name, plan.next_changes.get(name)),
         ]
@@ -136,11 +136,16 @@ def check_blind_spots(view: View, *, every: float | None) -> list[Finding]:
     ]
 
 
-def check_clock(name: str, definitions: list[str], *, told: bool) -> list[Finding]:
-    """Whether the view reads the clock, which changes it without a change of any table; ``told``: the settings say when."""
+def check_clock(name: str, definitions: list[str], *, every: float | None, next_change: str | None) -> list[Finding]:
+    """Whether the view reads the clock, which changes it without a change of any table.
+
+    Where `next_change` says when, it is refreshed no more often than it changes, so that nothing is rewritten in vain.
+    """
+    if next_change is not None:
+        return []
     moment, cut = clock.read_by(definitions)
     findings = []
-    if not told and (moment or cut):
+    if every is None and (moment or cut):
         findings.append(
             warning(
                 name,
