@@ -3,7 +3,9 @@
 
 -- migrate: apply
 
--- Everything here takes any text whatever and fails at none: what it does not understand it passes over.
+-- Everything here takes any text whatever and fails at none: what it does not understand it passes over. Before a regular
+-- expression stands, where it can, a plain look for a word without which it cannot match: PostgreSQL keeps 32 compiled
+-- expressions for each session, and compiling those that are not among them costs more than all the rest.
 
 -- A date, or NULL where there is no such day. Years from 2000 to 2100.
 CREATE FUNCTION public.public_chat_date(year integer, month integer, day integer) RETURNS date
@@ -65,81 +67,108 @@ LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    months constant text[] := ARRAY[
-        'jan(?:uary)?|ene(?:ro)?', 'feb(?:ruary|rero)?', 'march|marzo', 'apr(?:il)?|abr(?:il)?', 'may(?:o)?',
-        'june?|junio', 'july?|julio', 'aug(?:ust)?|ago(?:sto)?', 'sept?(?:ember|iembre)?|setiembre',
-        'oct(?:ober|ubre)?', 'nov(?:ember|iembre)?', 'dec(?:ember)?|dic(?:iembre)?'
-    ];
+    months constant text := 'jan(?:uary)?|ene(?:ro)?|feb(?:ruary|rero)?|march|marzo|apr(?:il)?|abr(?:il)?|mayo?|june?|junio|july?|julio|aug(?:ust)?|ago(?:sto)?|sept?(?:ember|iembre)?|setiembre|oct(?:ober|ubre)?|nov(?:ember|iembre)?|dec(?:ember)?|dic(?:iembre)?';
     weekdays constant text[] := ARRAY[
-        'monday|lunes', 'tuesday|martes', 'wednesday|miercoles', 'thursday|jueves', 'friday|viernes',
-        'saturday|sabado', 'sunday|domingo'
+        'monday', 'tuesday', 'wednesday', 'thursday', 'friday', 'saturday', 'sunday',
+        'lunes', 'martes', 'miercoles', 'jueves', 'viernes', 'sabado', 'domingo'
     ];
     small constant text := '(\d{1,2}|one|two|three|four|five|six|seven|eight|nine|ten|una?|dos|tres|cuatro|cinco|seis|siete|ocho|nueve|diez)';
     day constant text := '(\d{1,2})(?:st|nd|rd|th|ro|o)?(?!\d)';
     year constant text := '(?:,? (?:of |del? )?(20\d\d)\M)?';
     till constant text := '(?: ?- ?| (?:to|until|till|til|through|thru|and|y|e|al?|hasta) (?:the |el |dia )*)';
     nobody constant text := '(?! (?:adult|people|person|guest|child|kid|nin[oa]|pax|huesped|night|noche|day|dia|room|hab))';
-    marked text := replace(plain, '<', ' ');
+    weekday integer := extract(isodow FROM today);
+    marked text := replace(replace(plain, '<', ' '), '24/7', ' ');
+    word text;
     part text[];
-    weekend date := today + (12 - extract(isodow FROM today)::integer) % 7;
 BEGIN
-    marked := replace(marked, '24/7', ' ');
-
     -- In digits.
-    marked := regexp_replace(marked, '\m(20\d\d)[-/.](\d{1,2})[-/.](\d{1,2})(?!\d)(?:t[\d:.]+z?)?', '<\1-\2-\3>', 'g');
-    marked := regexp_replace(marked, '(?<![-<\d/.])(\d{1,2})[-/.](\d{1,2})[-/.](20\d\d)(?!\d)', '<\3-\2-\1>', 'g');
-    marked := regexp_replace(marked, '(?<![-<\d/.])(\d{1,2})/(\d{1,2})/(\d\d)(?![\d/])', '<20\3-\2-\1>', 'g');
-    marked := regexp_replace(marked, '(?<![-<\d/.])(\d{1,2})/(\d{1,2})(?![\d/])', '<-\2-\1>', 'g');
+    IF marked LIKE '%20__-%' OR marked LIKE '%20__/%' OR marked LIKE '%20__.%' THEN
+        marked := regexp_replace(marked, '\m(20\d\d)[-/.](\d{1,2})[-/.](\d{1,2})(?!\d)(?:t[\d:.]+z?)?', '<\1-\2-\3>', 'g');
+    END IF;
+    IF marked LIKE '%_-_%20__%' OR marked LIKE '%_/_%20__%' OR marked LIKE '%_._%20__%' THEN
+        marked := regexp_replace(marked, '(?<![-<\d/.])(\d{1,2})[-/.](\d{1,2})[-/.](20\d\d)(?!\d)', '<\3-\2-\1>', 'g');
+    END IF;
+    IF marked LIKE '%/%' THEN
+        marked := regexp_replace(marked, '(?<![-<\d/.])(\d{1,2})/(\d{1,2})/(\d\d)(?![\d/])', '<20\3-\2-\1>', 'g');
+        marked := regexp_replace(marked, '(?<![-<\d/.])(\d{1,2})/(\d{1,2})(?![\d/])', '<-\2-\1>', 'g');
+    END IF;
 
     -- By the month's name. "mar" is a month only beside a day, and the sea where an article stands before it.
-    marked := regexp_replace(
-        marked, '(?<=\d(?:st|nd|rd|th)? (?:de |of )?)mar\M\.?|(?<!\m(?:al|el|del|la|vistas?|a|hacia|de) )\mmar\M\.?(?= (?:the )?\d)',
-        '#03#', 'g'
-    );
-    FOR number IN 1..12 LOOP
+    IF marked LIKE '%mar%' THEN
         marked := regexp_replace(
-            marked, '\m(?:' || months[number] || ')\M\.?', '#' || lpad(number::text, 2, '0') || '#', 'g'
+            marked,
+            '(?<=\d(?:st|nd|rd|th)? (?:de |of )?)mar\M\.?|(?<!\m(?:al|el|del|la|vistas?|a|hacia|de) )\mmar\M\.?(?= (?:the )?\d)',
+            '#03#', 'g'
+        );
+    END IF;
+    FOR part IN
+        SELECT DISTINCT told.parts FROM regexp_matches(marked, '\m(' || months || ')\M', 'g') AS told (parts)
+    LOOP
+        -- Three letters tell the months apart; the two languages have four of them differently.
+        word := CASE left(part[1], 3)
+            WHEN 'ene' THEN 'jan' WHEN 'abr' THEN 'apr' WHEN 'ago' THEN 'aug' WHEN 'dic' THEN 'dec' WHEN 'set' THEN 'sep'
+            ELSE left(part[1], 3)
+        END;
+        marked := regexp_replace(
+            marked, '\m' || part[1] || '\M\.?',
+            '#' || lpad(((strpos('janfebmaraprmayjunjulaugsepoctnovdec', word) + 2) / 3)::text, 2, '0') || '#', 'g'
         );
     END LOOP;
-    marked := regexp_replace(
-        marked, '\m' || day || till || day || ' ?(?:of |de )?#(\d\d)#' || year, '<\4-\3-\1> to <\4-\3-\2>', 'g'
-    );
-    marked := regexp_replace(
-        marked, '#(\d\d)# ?(?:the )?' || day || till || day || nobody || '(?! ?(?:of |de )?#)' || year,
-        '<\4-\1-\2> to <\4-\1-\3>', 'g'
-    );
-    marked := regexp_replace(marked, '\m' || day || ' ?(?:of |de |del )?#(\d\d)#' || year, '<\3-\2-\1>', 'g');
-    marked := regexp_replace(marked, '#(\d\d)# ?(?:the )?' || day || nobody || year, '<\3-\1-\2>', 'g');
+    IF marked LIKE '%#%' THEN
+        marked := regexp_replace(
+            marked, '\m' || day || till || day || ' ?(?:of |de )?#(\d\d)#' || year, '<\4-\3-\1> to <\4-\3-\2>', 'g'
+        );
+        marked := regexp_replace(
+            marked, '#(\d\d)# ?(?:the )?' || day || till || day || nobody || '(?! ?(?:of |de )?#)' || year,
+            '<\4-\1-\2> to <\4-\1-\3>', 'g'
+        );
+        marked := regexp_replace(marked, '\m' || day || ' ?(?:of |de |del )?#(\d\d)#' || year, '<\3-\2-\1>', 'g');
+        marked := regexp_replace(marked, '#(\d\d)# ?(?:the )?' || day || nobody || year, '<\3-\1-\2>', 'g');
+    END IF;
 
     -- From today on.
-    marked := regexp_replace(
-        marked, '\m(?:day after tomorrow|pasado manana)\M', to_char(today + 2, '"<"YYYY-MM-DD">"'), 'g'
-    );
-    marked := regexp_replace(
-        marked, '\mtomorrow\M|(?<!\m(?:la|de) )\mmanana\M', to_char(today + 1, '"<"YYYY-MM-DD">"'), 'g'
-    );
-    marked := regexp_replace(
-        marked, '\m(?:today|tonight|hoy|esta noche)\M', to_char(today, '"<"YYYY-MM-DD">"'), 'g'
-    );
-    marked := regexp_replace(
-        marked, '\m(?:this weekend|este (?:fin de semana|finde))\M',
-        to_char(weekend, '"<"YYYY-MM-DD"> to "') || to_char(weekend + 2, '"<"YYYY-MM-DD">"'), 'g'
-    );
-    FOR number IN 1..7 LOOP
+    IF marked LIKE '%tomorrow%' OR marked LIKE '%manana%' THEN
         marked := regexp_replace(
-            marked, '\m(?:on|this|next|from|until|el|este|proximo|del|al|hasta el)(?: proximo)? (?:' || weekdays[number] || ')\M',
-            ' ' || to_char(today + (number + 6 - extract(isodow FROM today)::integer) % 7 + 1, '"<"YYYY-MM-DD">"'), 'g'
+            marked, '\m(?:day after tomorrow|pasado manana)\M', to_char(today + 2, '"<"YYYY-MM-DD">"'), 'g'
+        );
+        marked := regexp_replace(
+            marked, '\mtomorrow\M|(?<!\m(?:la|de) )\mmanana\M', to_char(today + 1, '"<"YYYY-MM-DD">"'), 'g'
+        );
+    END IF;
+    IF marked LIKE '%today%' OR marked LIKE '%tonight%' OR marked LIKE '%hoy%' OR marked LIKE '%esta noche%' THEN
+        marked := regexp_replace(
+            marked, '\m(?:today|tonight|hoy|esta noche)\M', to_char(today, '"<"YYYY-MM-DD">"'), 'g'
+        );
+    END IF;
+    IF marked LIKE '%this weekend%' OR marked LIKE '%este fin%' THEN
+        -- From the coming Friday to its Sunday.
+        marked := regexp_replace(
+            marked, '\m(?:this weekend|este (?:fin de semana|finde))\M',
+            to_char(today + (12 - weekday) % 7, '"<"YYYY-MM-DD"> to "')
+                || to_char(today + (12 - weekday) % 7 + 2, '"<"YYYY-MM-DD">"'),
+            'g'
+        );
+    END IF;
+    FOR number IN 1..14 LOOP
+        CONTINUE WHEN strpos(marked, weekdays[number]) = 0;
+        -- The next such day, a week from today where it is today's.
+        marked := regexp_replace(
+            marked, '\m(?:on|this|next|from|until|el|este|proximo|del|al|hasta el)(?: proximo)? ' || weekdays[number] || '\M',
+            ' ' || to_char(today + ((number - 1) % 7 + 7 - weekday) % 7 + 1, '"<"YYYY-MM-DD">"'), 'g'
         );
     END LOOP;
-    part := regexp_match(marked, '\m(?:in|en|dentro de) ' || small || ' (days|dias|weeks?|semanas?)\M');
-    IF part IS NOT NULL THEN
-        marked := regexp_replace(
-            marked, '\m(?:in|en|dentro de) ' || small || ' (?:days|dias|weeks?|semanas?)\M',
-            to_char(
-                today + public.public_chat_number(part[1]) * CASE WHEN part[2] ~ '^[ws]' THEN 7 ELSE 1 END,
-                '"<"YYYY-MM-DD">"'
-            )
-        );
+    IF marked ~ '\m(?:in|en|dentro de) \w+ (?:days|dias|weeks?|semanas?)\M' THEN
+        part := regexp_match(marked, '\m(?:in|en|dentro de) ' || small || ' (days|dias|weeks?|semanas?)\M');
+        IF part IS NOT NULL THEN
+            marked := regexp_replace(
+                marked, '\m(?:in|en|dentro de) ' || small || ' (?:days|dias|weeks?|semanas?)\M',
+                to_char(
+                    today + public.public_chat_number(part[1]) * CASE WHEN part[2] ~ '^[ws]' THEN 7 ELSE 1 END,
+                    '"<"YYYY-MM-DD">"'
+                )
+            );
+        END IF;
     END IF;
     RETURN marked;
 END
@@ -167,10 +196,11 @@ DECLARE
     arrival date;
     departure date;
     arrival_has_year boolean;
+    mentions integer := 0;
     nights integer;
     part text[];
 BEGIN
-    FOR mention IN SELECT found FROM regexp_matches(marked, '([^<]*)<(\d{0,4})-(\d{1,2})-(\d{1,2})>', 'g') AS found LOOP
+    FOR mention IN SELECT told.parts FROM regexp_matches(marked, '([^<]*)<(\d{0,4})-(\d{1,2})-(\d{1,2})>', 'g') AS told (parts) LOOP
         y := nullif(mention[2], '')::integer;
         m := mention[3]::integer;
         d := mention[4]::integer;
@@ -178,7 +208,10 @@ BEGIN
             m := mention[4]::integer;
             d := mention[3]::integer;
         END IF;
-        IF arrival IS NULL AND departure IS NULL AND mention[1] !~ leaving THEN
+        mentions := mentions + 1;
+        IF arrival IS NULL AND departure IS NULL AND mention[1] !~ leaving
+            AND (mentions = 1 OR mention[1] !~ '^ ?(?:to|-) ?$')
+        THEN
             arrival := public.public_chat_date(y, m, d);
             arrival_has_year := y IS NOT NULL;
             FOR later IN 0..8 LOOP
@@ -218,18 +251,19 @@ BEGIN
 
     -- How long. "A night" and "a day" are what a price is for, unless it is "for a night".
     IF arrival IS NULL OR departure IS NULL THEN
-        part := regexp_match(
-            marked, '\m' || number || '(?: more| full| mas)?(?: |-)(nights?|noches?|days?|dias?|weeks?|semanas?)\M(?! ago)(?! a week)'
-        );
-        IF part IS NOT NULL THEN
-            nights := public.public_chat_number(part[1]) * CASE WHEN part[2] ~ '^[ws]' THEN 7 ELSE 1 END;
-        ELSIF marked ~ '\m(?:a couple of|un par de) (?:nights|days|noches|dias)\M' THEN
-            nights := 2;
-        ELSIF marked ~ '\mfor a (?:night|day)\M' THEN
-            nights := 1;
-        ELSIF marked ~ '\mfor a week\M' THEN
-            nights := 7;
+        IF marked LIKE ANY (ARRAY['%night%', '%noche%', '%day%', '%dia%', '%week%', '%semana%']) THEN
+            part := regexp_match(
+                marked,
+                '\m' || number || '(?: more| full| mas)?(?: |-)(nights?|noches?|days?|dias?|weeks?|semanas?)\M(?! ago)(?! a week)'
+                '|\m(?:a couple of|un par de) ((?:nights|days|noches|dias))\M|\mfor a (night|day|week)\M'
+            );
         END IF;
+        nights := CASE
+            WHEN part[2] IS NOT NULL THEN public.public_chat_number(part[1]) * CASE WHEN part[2] ~ '^[ws]' THEN 7 ELSE 1 END
+            WHEN part[3] IS NOT NULL THEN 2
+            WHEN part[4] = 'week' THEN 7
+            WHEN part[4] IS NOT NULL THEN 1
+        END;
         IF nights NOT BETWEEN 1 AND longest THEN
             nights := NULL;
         END IF;
@@ -257,38 +291,57 @@ AS $$
 DECLARE
     most constant integer := 50;
     exact constant text := '\d{1,2}|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|uno|dos|tres|cuatro|cinco|seis|siete|ocho|nueve|diez|once|doce|quince|veinte';
-    any_number constant text := '\m(' || exact || '|an?|una?|both|ambos)';
     kind constant text := '(?: (?:more|other|young|small|little|pequen[oa]s?|mas))?';
-    children_words constant text := ' (?:child(?:ren)?|kids?|nin[oa]s?|hij[oa]s?|menor(?:es)?|bebes?|bab(?:y|ies)|infants?|toddlers?|sons?|daughters?|teenagers?)\M(?! cots?| beds?)';
-    stretch text := regexp_replace(marked, '<[^>]*>', ' | ', 'g');
+    stretch text := marked;
     adults integer;
     children integer;
     guests integer;
     part text[];
 BEGIN
+    IF stretch LIKE '%<%' THEN
+        stretch := regexp_replace(stretch, '<[^>]*>', ' | ', 'g');
+    END IF;
     -- Years of age are no numbers of guests.
-    stretch := regexp_replace(stretch, '\m(?:\d{1,2}|' || exact || ')[ -](?:years?|anos|months?|meses)(?:[ -]olds?)?\M', ' ', 'g');
-    stretch := regexp_replace(stretch, '\m(an?|una?) +(?=(?:child|kid|nin|bab|bebe|infant|toddler|hij))', '1 ', 'g');
-    stretch := regexp_replace(stretch, ' +', ' ', 'g');
+    IF stretch LIKE ANY (ARRAY['%year%', '%ano%', '%month%', '%mes%']) THEN
+        stretch := regexp_replace(stretch, '\m(?:' || exact || ')[ -](?:years?|anos?|months?|meses)(?:[ -]olds?)?\M', ' ', 'g');
+    END IF;
 
-    SELECT sum(public.public_chat_number(found[1])) INTO adults
-    FROM regexp_matches(stretch, any_number || kind || ' (?:adults?|adult[oa]s?|grown[ -]?ups?|mayores)\M', 'g') AS found;
-    SELECT sum(public.public_chat_number(found[1])) INTO children
-    FROM regexp_matches(stretch, any_number || kind || children_words, 'g') AS found;
+    SELECT
+        sum(public.public_chat_number(told.parts[1])) FILTER (WHERE told.parts[2] IS NOT NULL),
+        sum(public.public_chat_number(told.parts[1])) FILTER (WHERE told.parts[3] IS NOT NULL)
+    INTO adults, children
+    FROM regexp_matches(
+        stretch,
+        '\m(' || exact || '|an?|una?|both|ambos)' || kind || ' +(?:(adults?|adult[oa]s?|grown[ -]?ups?|mayores)\M'
+        '|(child(?:ren)?|kids?|nin[oa]s?|hij[oa]s?|menor(?:es)?|bebes?|bab(?:y|ies)|infants?|toddlers?|sons?|daughters?|teenagers?)\M(?! cots?| beds?))',
+        'g'
+    ) AS told (parts);
 
-    part := coalesce(
-        regexp_match(stretch, '\m(?:part(?:y|ies)|famil(?:y|ies)|group|familia|grupo) (?:of|de) (' || exact || ')\M'),
-        regexp_match(stretch, '\m(' || exact || '|una?)' || kind || ' (?:people|persons?|guests?|travel?lers?|pax|personas?|huesped(?:es)?|viajer[oa]s?|of us|friends|amig[oa]s)\M'),
-        regexp_match(stretch, '\m(?:we are|we''re|we will be|we''ll be|there are|there will be|there''ll be|somos|seremos|seriamos|vamos) (' || exact || ')\M(?! (?:noche|night|dia|day|semana|week|hora|hour|kilo|minut))'),
-        regexp_match(stretch, '\m(?:for|para) (' || exact || ')\M(?!-?[\d:/$%€.]\d?)(?! ?(?:night|noche|day|dia|week|semana|month|mes|hour|hora|minut|room|bed|hab|cuarto|cama|unit|apart|dollar|usd|eur|peso|cop|am\M|pm\M|o''clock|h\M|%|\$|€|with\M|that\M|which\M|thing|cosa))')
-    );
-    guests := public.public_chat_number(part[1]);
+    -- All together. Of several ways of saying it the clearest counts; each group holds its number.
+    SELECT ARRAY[coalesce(
+        (array_agg(told.parts[1]) FILTER (WHERE told.parts[1] IS NOT NULL))[1],
+        (array_agg(told.parts[2]) FILTER (WHERE told.parts[2] IS NOT NULL))[1],
+        (array_agg(told.parts[3]) FILTER (WHERE told.parts[3] IS NOT NULL))[1],
+        (array_agg(told.parts[5]) FILTER (WHERE told.parts[5] IS NOT NULL))[1]
+    ), (array_agg(told.parts[4]) FILTER (WHERE told.parts[4] IS NOT NULL))[1]]
+    INTO part
+    FROM regexp_matches(
+        stretch,
+        '\m(?:part(?:y|ies)|famil(?:y|ies)|group|familia|grupo) (?:of|de) (' || exact || ')\M'
+        '|\m(' || exact || '|una?)' || kind || ' (?:people|persons?|guests?|travel?lers?|pax|personas?|huesped(?:es)?|viajer[oa]s?|(?<!\m(?:one|1) )of us)\M'
+        '|\m(?:we are|we''re|we will be|we''ll be|there are|there will be|there''ll be|somos|seremos|seriamos|vamos) (' || exact || ')\M(?! (?:noche|night|dia|day|semana|week|hora|hour|kilo|minut))'
+        '|\m(?:with|con)(?: my| mis)? (' || exact || ') (?:friends|amig[oa]s)\M'
+        '|\m(?:for|para) (?!one|uno|1\M)(' || exact || ')\M(?!-?[\d:/$%€.]\d?)(?! ?(?:night|noche|day|dia|week|semana|month|mes|hour|hora|minut|room|bed|hab|cuarto|cama|unit|apart|dollar|usd|eur|peso|cop|am\M|pm\M|o''clock|h\M|%|\$|€|thing|cosa))',
+        'g'
+    ) AS told (parts);
+    guests := coalesce(public.public_chat_number(part[1]), public.public_chat_number(part[2]) + 1);
     IF guests IS NULL AND adults IS NULL THEN
-        IF stretch ~ '\mcouples?\M(?! of)|\mpareja\M|\mmy (?:wife|husband|girlfriend|boyfriend|partner)\M|\mmi (?:espos[oa]|marido|mujer|novi[oa])\M|\mhoneymoon\M|\mluna de miel\M|\m(?:two|both) of us\M|\mnosotros dos\M' THEN
-            adults := 2;
-        ELSIF stretch ~ '\m(?:just|only) me\M|\m(?:by myself|on my own)\M|\msolo (?:yo|travel\w+)\M|\mviaj\w+ sol[oa]\M|\mvoy sol[oa]\M|\mtravel\w* alone\M' THEN
-            adults := 1;
-        END IF;
+        part := regexp_match(
+            stretch,
+            '(\mcouples?\M(?! of)|\mpareja\M|\mmy (?:wife|husband|girlfriend|boyfriend|partner)\M|\mmi (?:espos[oa]|marido|mujer|novi[oa])\M|\mhoneymoon\M|\mluna de miel\M|\mboth of us\M|\mnosotros dos\M)'
+            '|(\m(?:just|only) me\M|\m(?:by myself|on my own)\M|\msolo (?:yo|travel\w+)\M|\mviaj\w+ sol[oa]\M|\mvoy sol[oa]\M|\mtravel\w* alone\M)'
+        );
+        adults := CASE WHEN part[1] IS NOT NULL THEN 2 WHEN part[2] IS NOT NULL THEN 1 END;
     END IF;
 
     adults := CASE WHEN adults BETWEEN 1 AND most THEN adults END;

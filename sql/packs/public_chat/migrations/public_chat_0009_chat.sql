@@ -22,12 +22,12 @@ COMMENT ON FUNCTION public.public_chat_wishes(jsonb) IS 'A list of wishes out of
 -- The units to speak of. First those that the search finds and that have room for all: among them those come first that
 -- offer the most of what was asked for by name and the least of what was ruled out. Where the search finds none, or none
 -- that offers anything asked for by name, those that do offer it (`named`); where there are none of these either, the
--- newest; and where no unit has room for so many, the largest. `found` says which.
+-- newest; and where no unit has room for so many, the largest. `matched_by` says which.
 --
 -- The threshold is low: an embedding made of words alone puts a question of five words and a page about a room not near
 -- each other. What is asked for by name decides then.
 CREATE FUNCTION public.public_chat_units(
-    house uuid, intent jsonb, query_embedding vector(1024), OUT found text, OUT units jsonb
+    house uuid, intent jsonb, query_embedding vector(1024), OUT matched_by text, OUT units jsonb
 ) RETURNS record
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -67,9 +67,9 @@ BEGIN
         ORDER BY place
         LIMIT shown
     ) AS best;
-    found := CASE WHEN fulfilled > 0 OR fulfilled = 0 AND wanted = '{}' THEN 'search' END;
+    matched_by := CASE WHEN fulfilled > 0 OR fulfilled = 0 AND wanted = '{}' THEN 'search' END;
 
-    IF found IS NULL THEN
+    IF matched_by IS NULL THEN
         SELECT array_agg(best.id ORDER BY best.place), max(best.fulfilled) INTO chosen, fulfilled
         FROM (
             SELECT
@@ -90,10 +90,10 @@ BEGIN
             ORDER BY place
             LIMIT shown
         ) AS best;
-        found := CASE WHEN fulfilled > 0 THEN 'named' WHEN fulfilled = 0 THEN 'newest' END;
+        matched_by := CASE WHEN fulfilled > 0 THEN 'named' WHEN fulfilled = 0 THEN 'newest' END;
     END IF;
 
-    IF found IS NULL THEN
+    IF matched_by IS NULL THEN
         SELECT array_agg(best.id ORDER BY best.capacity DESC, best.id) INTO chosen
         FROM (
             SELECT u.id, u.capacity
@@ -102,7 +102,7 @@ BEGIN
             ORDER BY u.capacity DESC, u.id
             LIMIT shown
         ) AS best;
-        found := CASE WHEN chosen IS NULL THEN 'nothing' ELSE 'largest' END;
+        matched_by := CASE WHEN chosen IS NULL THEN 'nothing' ELSE 'largest' END;
     END IF;
 
     SELECT coalesce(jsonb_agg(
@@ -125,19 +125,19 @@ COMMENT ON FUNCTION public.public_chat_units(uuid, jsonb, vector) IS
     'The units to tell a visitor of, best first, and how they were found: search, named, newest, largest, or nothing';
 
 -- The answer where no chat model writes one: what was understood, the units, and what is still to be said.
-CREATE FUNCTION public.public_chat_answer(intent jsonb, found text, units jsonb) RETURNS text
+CREATE FUNCTION public.public_chat_answer(intent jsonb, matched_by text, units jsonb) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT concat_ws(
         E'\n',
         CASE
-            WHEN found IN ('search', 'named') THEN CASE WHEN spanish THEN 'Esto es lo que mejor encaja' ELSE 'These fit best' END || asked.for_whom || ':'
-            WHEN found = 'newest' THEN CASE
+            WHEN matched_by IN ('search', 'named') THEN CASE WHEN spanish THEN 'Esto es lo que mejor encaja' ELSE 'These fit best' END || asked.for_whom || ':'
+            WHEN matched_by = 'newest' THEN CASE
                 WHEN spanish THEN 'No he encontrado nada que encaje exactamente' || asked.for_whom || '. Estas son nuestras opciones más recientes:'
                 ELSE 'I found nothing that matches exactly' || asked.for_whom || '. These are our newest:'
             END
-            WHEN found = 'largest' THEN CASE
+            WHEN matched_by = 'largest' THEN CASE
                 WHEN spanish THEN 'Ninguno de nuestros alojamientos tiene sitio para ' || (intent ->> 'guests') || ' personas. Estos son los más grandes; quizá dos de ellos:'
                 ELSE 'None of our units has room for ' || (intent ->> 'guests') || ' guests. These are the largest; perhaps two of them:'
             END
@@ -166,7 +166,7 @@ AS $$
             FROM jsonb_array_elements(units) WITH ORDINALITY AS unit (value, place)
         ),
         CASE
-            WHEN found = 'nothing' THEN NULL
+            WHEN matched_by = 'nothing' THEN NULL
             WHEN NOT intent ? 'check_in' AND NOT intent ? 'guests' THEN
                 CASE WHEN spanish THEN '¿Qué fechas tiene pensadas, y para cuántas personas?' ELSE 'Which dates do you have in mind, and for how many?' END
             WHEN NOT intent ? 'check_in' THEN
@@ -196,7 +196,7 @@ COMMENT ON FUNCTION public.public_chat_answer(jsonb, text, jsonb) IS
     'The answer composed from the units that were found, in English or Spanish';
 
 -- What a chat model is given: who it speaks for, what it may speak of, and the conversation.
-CREATE FUNCTION public.public_chat_messages(house_name text, today date, intent jsonb, found text, units jsonb, history jsonb)
+CREATE FUNCTION public.public_chat_messages(house_name text, today date, intent jsonb, matched_by text, units jsonb, history jsonb)
 RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -206,7 +206,7 @@ AS $$
         'You answer visitors of ' || house_name || ', who ask about places to stay. Today is ' || today || '.',
         'Speak only of the units below, of nothing that is not written there, and never of other houses. Quote prices as given.',
         'Answer in the language of the visitor''s last message, briefly. Ask for dates or the number of guests where they are missing.',
-        CASE found
+        CASE matched_by
             WHEN 'newest' THEN 'Nothing matched what was asked for: say so, and offer these instead.'
             WHEN 'largest' THEN 'No unit has room for so many guests: say so, and offer these instead.'
             WHEN 'nothing' THEN 'Nothing can be booked at the moment: say so.'
@@ -242,7 +242,7 @@ CREATE FUNCTION public.public_chat(
     OUT created boolean,
     OUT "expiresAt" timestamptz,
     OUT "travelIntent" jsonb,
-    OUT found text,
+    OUT "matchedBy" text,
     OUT units jsonb,
     OUT answer text,
     OUT messages jsonb
@@ -316,11 +316,11 @@ BEGIN
     "sessionId" := session.session_id;
     "expiresAt" := session.expires_at;
     "travelIntent" := session.travel_intent;
-    SELECT u.found, u.units INTO found, units
+    SELECT u.matched_by, u.units INTO "matchedBy", units
     FROM public.public_chat_units(house, session.travel_intent, query_embedding) AS u;
-    answer := public.public_chat_answer(session.travel_intent, found, units);
+    answer := public.public_chat_answer(session.travel_intent, "matchedBy", units);
     messages := public.public_chat_messages(
-        place.name, place.today, session.travel_intent, found, units, session.conversation_history
+        place.name, place.today, session.travel_intent, "matchedBy", units, session.conversation_history
     );
 END
 $$;
