@@ -73,7 +73,7 @@ SELECT
     unit.n = 1, unit.status, now() - make_interval(days => 400 - unit.n)
 FROM (VALUES
     (1, 'Atlantic Family Room', 'room',
-     'A bright room for the whole family on the top floor, with two double beds and a wide balcony. From the window you look out over the sea, and at night the lighthouse sends its beam across the ceiling. Breakfast is served downstairs until eleven.',
+     'A bright room with a sea view for a family of four, on the top floor, with two double beds and a wide balcony. At night the lighthouse sends its beam across the ceiling. Breakfast is served downstairs until eleven.',
      4, 1, 1.0, 38, 'sea', '["Lighthouse view", "Two double beds"]', '["wifi", "balcony", "breakfast", "air conditioning", "crib"]',
      '["https://example.com/photos/atlantic-1.jpg", "https://example.com/photos/atlantic-2.jpg"]',
      'https://example.com/tours/atlantic', 140.00, '[{"name": "Summer", "from": "2026-07-01", "to": "2026-08-31", "price_night": 190}]', 'active'),
@@ -112,7 +112,7 @@ SELECT
     drawn.type,
     format(
         '%s %s for up to %s guests, %s. %s %s',
-        'A ' || lower(drawn.adjective), drawn.type, drawn.capacity, drawn.outlook,
+        CASE WHEN drawn.adjective = 'Elegant' THEN 'An ' ELSE 'A ' END || lower(drawn.adjective), drawn.type, drawn.capacity, drawn.outlook,
         drawn.comfort, drawn.surroundings
     ),
     drawn.capacity,

@@ -91,7 +91,7 @@ BEGIN
             'features', to_jsonb(u.features), 'virtual_tour_url', u.virtual_tour_url
         )
     FROM public.accommodation_units_public AS u
-    CROSS JOIN LATERAL (SELECT u.embedding_fast <=> query_embedding AS distance) AS d
+    CROSS JOIN LATERAL (SELECT (u.embedding_fast <=> query_embedding) + 0 AS distance) AS d
     WHERE u.id = ANY (nearest)
         -- Written so that the distance from a vector of zeros, which is no number, is never near enough.
         AND d.distance < 1 - coalesce(match_threshold, 0.3)
@@ -112,7 +112,7 @@ BEGIN
         (SELECT n.nspname FROM pg_catalog.pg_extension AS e
          JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace WHERE e.extname = 'vector')
     );
-    ALTER FUNCTION public.match_accommodations_public(vector, uuid, double precision, integer) SET hnsw.ef_search = 100;
+    ALTER FUNCTION public.match_accommodations_public(vector, uuid, double precision, integer) SET hnsw.ef_search = 200;
     IF current_setting('hnsw.iterative_scan', true) IS NOT NULL THEN
         ALTER FUNCTION public.match_accommodations_public(vector, uuid, double precision, integer)
             SET hnsw.iterative_scan = relaxed_order;

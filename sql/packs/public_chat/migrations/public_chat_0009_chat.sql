@@ -36,6 +36,8 @@ DECLARE
     shown constant integer := 4;
     looked_at constant integer := 40;
     threshold constant double precision := 0.02;
+    -- A unit for six is not what four are looking for, if there is one for four that is as near.
+    beds_too_many constant double precision := 0.03;
     guests constant integer := coalesce(public.public_chat_whole_number(intent -> 'guests', 1), 1);
     check_in constant date := public.public_chat_date(intent ->> 'check_in');
     check_out constant date := public.public_chat_date(intent ->> 'check_out');
@@ -54,7 +56,10 @@ BEGIN
             u.id,
             judged.fulfilled,
             row_number() OVER (
-                ORDER BY judged.fulfilled - judged.ruled_out DESC, (similarities ->> u.id::text)::double precision DESC, u.id
+                ORDER BY judged.fulfilled - judged.ruled_out DESC,
+                    (similarities ->> u.id::text)::double precision
+                        - beds_too_many * CASE WHEN intent ? 'guests' THEN coalesce(u.capacity - guests, 0) ELSE 0 END DESC,
+                    u.id
             ) AS place
         FROM jsonb_object_keys(similarities) AS near (id)
         JOIN public.accommodation_units_public AS u ON u.id = near.id::uuid
@@ -340,7 +345,7 @@ BEGIN
     END IF;
     UPDATE public.prospective_sessions
     SET conversation_history = conversation_history
-        || jsonb_build_array(jsonb_build_object('role', 'assistant', 'content', answered ->> 'answer', 'at', now()))
+        || jsonb_build_array(jsonb_build_object('role', 'assistant', 'content', left(answered ->> 'answer', 8000), 'at', now()))
     WHERE cookie_id = answered ->> 'cookieId' AND session_id = (answered ->> 'sessionId')::uuid AND status = 'active'
         AND answered ->> 'answer' <> '';
 END
