@@ -263,7 +263,7 @@ DECLARE
     said jsonb;
     heard jsonb;
 BEGIN
-    IF message IS NULL OR public_chat.message !~ '[^[:space:]]' THEN
+    IF coalesce(public.public_chat_plain(left(message, longest + 1)), '') = '' THEN
         RAISE EXCEPTION 'the message is empty' USING ERRCODE = 'invalid_parameter_value', HINT = 'Send a text in "message".';
     ELSIF char_length(message) > longest THEN
         RAISE EXCEPTION 'the message has % characters, and may have %', char_length(message), longest
