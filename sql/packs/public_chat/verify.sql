@@ -337,18 +337,23 @@ present (kind, name, found) AS (
     FROM (VALUES
         (
             'sessions with more than twenty messages',
-            to_regclass('public.prospective_sessions') IS NOT NULL,
+            (SELECT count(*) = 1 FROM pg_catalog.pg_attribute AS a
+             WHERE a.attrelid = to_regclass('public.prospective_sessions') AND a.attname = 'conversation_history'),
             'public.prospective_sessions WHERE jsonb_array_length(conversation_history) > 20'
         ),
         (
             'sessions linked to another house''s reservation',
-            to_regclass('public.prospective_sessions') IS NOT NULL AND to_regclass('public.guest_reservations') IS NOT NULL,
+            (SELECT count(*) = 4 FROM pg_catalog.pg_attribute AS a
+             WHERE a.attrelid = to_regclass('public.prospective_sessions')
+                AND a.attname IN ('tenant_id', 'converted_to_reservation_id')
+                OR a.attrelid = to_regclass('public.guest_reservations') AND a.attname IN ('tenant_id', 'id')),
             'public.prospective_sessions AS s JOIN public.guest_reservations AS r ON r.id = s.converted_to_reservation_id '
             'WHERE r.tenant_id <> s.tenant_id'
         ),
         (
             'short descriptions of more than 150 characters',
-            to_regclass('public.accommodation_units_public') IS NOT NULL,
+            (SELECT count(*) = 1 FROM pg_catalog.pg_attribute AS a
+             WHERE a.attrelid = to_regclass('public.accommodation_units_public') AND a.attname = 'short_description'),
             'public.accommodation_units_public WHERE char_length(short_description) > 150'
         ),
         (
