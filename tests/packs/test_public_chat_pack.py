@@ -38,7 +38,7 @@ from packs.public_chat_support import (
 
 PACK: dict[str, Any] = tomllib.loads(read("pack.toml"))
 MIGRATIONS = sorted(file.stem for file in (FOLDER / "migrations").glob("*.sql"))
-CHECKS = 168
+CHECKS = 169
 
 
 def run(command: list[str]) -> str:
@@ -484,6 +484,9 @@ BREAKAGES: dict[str, set[str] | None] = {
         "count rows of public_chat_funnel that differ from public_chat_funnel_live",
     },
     "DELETE FROM prospective_sessions": {"count rows of public_chat_funnel that differ from public_chat_funnel_live"},
+    "SELECT afresh.unwatch_embedding('accommodation_units_public', 'content')": {
+        "embeddings follow accommodation_units_public"
+    },
     **{f"SELECT afresh.unwatch('{table}')": {f"watch on {table}"} for table in WATCHED},
 }
 

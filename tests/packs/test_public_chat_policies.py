@@ -180,6 +180,23 @@ async def test_the_staff_see_and_write_what_is_their_house_s(visited: asyncpg.Co
     assert await visited.fetchval("SELECT count(*) FROM prospective_sessions") == 1
 
 
+async def test_the_staff_write_texts_whose_embeddings_follow(visited: asyncpg.Connection) -> None:
+    ours = staff_of(HOUSE)
+    await visited.execute("DELETE FROM afresh.embedding_queue")
+    await as_role(
+        visited, "authenticated", "UPDATE accommodation_units_public SET description = 'New.' WHERE name = 'Shown'", claims=ours
+    )
+    await as_role(
+        visited,
+        "authenticated",
+        "INSERT INTO accommodation_units_public (tenant_id, name, unit_type, description, short_description)"
+        " VALUES ($1, 'x', 'x', 'x', 'x')",
+        HOUSE,
+        claims=ours,
+    )
+    assert await visited.fetchval("SELECT count(*) FROM afresh.embedding_queue") == 2
+
+
 async def test_the_staff_reach_no_other_house(visited: asyncpg.Connection) -> None:
     ours = staff_of(HOUSE)
     refused = [

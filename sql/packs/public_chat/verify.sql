@@ -167,12 +167,13 @@ WITH expected (part, kind, name, expected) AS (
         (14, 'watch on', 'prospective_sessions', 'DELETE, INSERT, TRUNCATE, UPDATE'),
         (14, 'watch on', 'prospective_sessions_archive', 'DELETE, INSERT, TRUNCATE, UPDATE'),
         (14, 'watch on', 'guest_reservations', 'DELETE, INSERT, TRUNCATE, UPDATE'),
-        (15, 'count', 'named indexes of prospective_sessions', '4'),
-        (15, 'count', 'named indexes of accommodation_units_public', '3'),
-        (15, 'count', 'sessions with more than twenty messages', '0'),
-        (15, 'count', 'sessions linked to another house''s reservation', '0'),
-        (15, 'count', 'short descriptions of more than 150 characters', '0'),
-        (15, 'count', 'rows of public_chat_funnel that differ from public_chat_funnel_live', '0')
+        (15, 'embeddings follow', 'accommodation_units_public', 'INSERT, UPDATE'),
+        (16, 'count', 'named indexes of prospective_sessions', '4'),
+        (16, 'count', 'named indexes of accommodation_units_public', '3'),
+        (16, 'count', 'sessions with more than twenty messages', '0'),
+        (16, 'count', 'sessions linked to another house''s reservation', '0'),
+        (16, 'count', 'short descriptions of more than 150 characters', '0'),
+        (16, 'count', 'rows of public_chat_funnel that differ from public_chat_funnel_live', '0')
 ),
 present (kind, name, found) AS (
     SELECT 'extension', e.extname::text, 'installed' FROM pg_catalog.pg_extension AS e
@@ -316,6 +317,15 @@ present (kind, name, found) AS (
         ON t.tgtype & event.bit <> 0
     WHERE t.tgfoid = to_regprocedure('public.notify_event_refresh()') AND c.relnamespace = to_regnamespace('public')
         AND t.tgqual IS NULL AND cardinality(t.tgattr::int2[]) = 0 AND t.tgenabled IN ('O', 'A')
+    GROUP BY c.relname
+
+    UNION ALL
+    SELECT 'embeddings follow', c.relname::text, string_agg(DISTINCT event.name, ', ' ORDER BY event.name)
+    FROM pg_catalog.pg_trigger AS t
+    JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
+    JOIN (VALUES (4, 'INSERT'), (16, 'UPDATE')) AS event (bit, name) ON t.tgtype & event.bit <> 0
+    WHERE t.tgfoid = to_regprocedure('afresh.queue_embedding()') AND c.relnamespace = to_regnamespace('public')
+        AND encode(t.tgargs, 'escape') LIKE 'content\\000%' AND t.tgenabled IN ('O', 'A')
     GROUP BY c.relname
 
     UNION ALL

@@ -10,8 +10,12 @@ SELECT afresh.watch('public.prospective_sessions', ARRAY['tenant_id']);
 SELECT afresh.watch('public.prospective_sessions_archive', ARRAY['tenant_id']);
 SELECT afresh.watch('public.guest_reservations', ARRAY['tenant_id']);
 
+-- One queue for both embeddings of a unit: they are made of one text.
+SELECT afresh.watch_embedding('public.accommodation_units_public', 'content');
+
 -- migrate: rollback
 
+SELECT afresh.unwatch_embedding('public.accommodation_units_public', 'content');
 SELECT afresh.unwatch('public.guest_reservations');
 SELECT afresh.unwatch('public.prospective_sessions_archive');
 SELECT afresh.unwatch('public.prospective_sessions');
