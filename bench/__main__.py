@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from bench import cache, latency, log, pack_learning, queries, resume, views, writers
+from bench import cache, latency, log, pack_learning, pack_public_chat, queries, resume, views, writers
 from bench.report import Report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[float], Awaitable[Report]]] = {
     "log": log.measure,
     "compact": log.measure_compact,
     "pack_learning": pack_learning.measure,
+    "pack_public_chat": pack_public_chat.measure,
     "queries": queries.measure,
     "resume": resume.measure,
     "views": views.measure,

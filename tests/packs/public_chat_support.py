@@ -98,7 +98,8 @@ async def db(pack_dsn: str) -> AsyncIterator[asyncpg.Connection]:
 async def houses(db: asyncpg.Connection) -> asyncpg.Connection:
     """The same, with two houses that have no units yet."""
     await db.execute(
-        f"INSERT INTO tenant_registry (tenant_id, slug, name) VALUES ('{HOUSE}', 'ours', 'Ours'), ('{OTHER}', 'other', 'Other')"
+        f"INSERT INTO tenant_registry (tenant_id, slug, name) VALUES ('{HOUSE}', 'ours', 'Ours'),"
+        f" ('{OTHER}', 'other', 'Other')"
     )
     return db
 
@@ -194,7 +195,8 @@ async def as_role(
     """What a request of this role gets: one transaction, its role and its settings local to it."""
     async with connection.transaction():
         await connection.execute(
-            "SELECT set_config('request.cookie_id', coalesce($1, ''), true), set_config('request.jwt.claims', coalesce($2, ''), true)",
+            "SELECT set_config('request.cookie_id', coalesce($1, ''), true),"
+            " set_config('request.jwt.claims', coalesce($2, ''), true)",
             cookie,
             claims,
         )
@@ -234,7 +236,11 @@ async def chat(
 async def session(connection: asyncpg.Connection, cookie: str, setting: str | None = None) -> dict[str, Any] | None:
     """`GET /api/public-chat/session/{cookieId}`; None: not found."""
     rows = await as_role(
-        connection, "anon", read("queries/public_chat_session.sql"), cookie, cookie=cookie if setting is None else setting
+        connection,
+        "anon",
+        read("queries/public_chat_session.sql"),
+        cookie,
+        cookie=cookie if setting is None else setting,
     )
     assert len(rows) <= 1
     return _plain(rows[0], ("conversation", "travelIntent", "utm")) if rows else None

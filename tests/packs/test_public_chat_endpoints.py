@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -43,6 +44,11 @@ async def embedded(db: asyncpg.Connection) -> bool:
     )
 
 
+async def fast(db: asyncpg.Connection) -> dict[UUID, str]:
+    rows = await db.fetch("SELECT id, embedding_fast::text FROM accommodation_units_public")
+    return {row["id"]: row["embedding_fast"] for row in rows}
+
+
 async def test_the_service_makes_both_embeddings_and_remakes_those_of_changed_texts(
     sample: asyncpg.Connection, pack_dsn: str
 ) -> None:
@@ -50,9 +56,10 @@ async def test_the_service_makes_both_embeddings_and_remakes_those_of_changed_te
         await eventually(lambda: embedded(sample))
         # The fast one is the beginning of the full one.
         assert await sample.fetchval(
-            "SELECT bool_and(l2_normalize(subvector(embedding_full, 1, 1024)) <=> embedding_fast < 1e-5) FROM accommodation_units_public"
+            "SELECT bool_and(l2_normalize(subvector(embedding_full, 1, 1024)) <=> embedding_fast <"
+            " 1e-5) FROM accommodation_units_public"
         )
-        before = dict(await sample.fetch("SELECT id, embedding_fast::text FROM accommodation_units_public"))
+        before = await fast(sample)
         changed = await sample.fetchval(
             "UPDATE accommodation_units_public SET highlights = '{Trampoline}' WHERE name = 'Pool House' RETURNING id"
         )
@@ -61,11 +68,13 @@ async def test_the_service_makes_both_embeddings_and_remakes_those_of_changed_te
         async def followed() -> bool:
             return bool(
                 before[changed]
-                != await sample.fetchval("SELECT embedding_fast::text FROM accommodation_units_public WHERE id = $1", changed)
+                != await sample.fetchval(
+                    "SELECT embedding_fast::text FROM accommodation_units_public WHERE id = $1", changed
+                )
             )
 
         await eventually(followed)
-        after = dict(await sample.fetch("SELECT id, embedding_fast::text FROM accommodation_units_public"))
+        after = await fast(sample)
         assert {unit for unit in after if after[unit] != before[unit]} == {changed}
 
 
@@ -82,7 +91,9 @@ async def test_a_conversation_over_http(sample: asyncpg.Connection, pack_dsn: st
         assert "messages" not in first
         assert reply.headers["Afresh-Answered-By"] == "query"
         cookie = first["cookieId"]
-        reply = await ask(CHAT, "POST", json={"message": "2090-03-12 to 2090-03-15", "tenantId": tenant, "cookieId": cookie})
+        reply = await ask(
+            CHAT, "POST", json={"message": "2090-03-12 to 2090-03-15", "tenantId": tenant, "cookieId": cookie}
+        )
         assert reply.json["created"] is False
         assert reply.json["travelIntent"]["check_out"] == "2090-03-15"
 

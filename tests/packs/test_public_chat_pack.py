@@ -112,10 +112,14 @@ async def test_down_leaves_the_extension_the_roles_and_what_is_not_the_pack_s(db
     await db.execute("CREATE TABLE mine (embedding vector(3)); GRANT SELECT ON mine TO anon")
     await pack_down(db)
     assert await db.fetchval("SELECT count(*) FROM pg_extension WHERE extname = 'vector'") == 1
-    assert await db.fetchval("SELECT count(*) FROM pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')") == 3
+    assert (
+        await db.fetchval("SELECT count(*) FROM pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')")
+        == 3
+    )
     assert await db.fetchval("SELECT to_regclass('mine') IS NOT NULL AND has_table_privilege('anon', 'mine', 'SELECT')")
     left = await db.fetch(
-        "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proname ~ 'public|accommodation|travel|session'"
+        "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proname ~"
+        " 'public|accommodation|travel|session'"
         " AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype = 'e')"
     )
     assert left == []
@@ -159,7 +163,9 @@ async def test_who_may_not_make_the_extension_or_the_roles_is_told_who_may(dsn: 
             await connection.execute(extension)
         assert "Let a superuser run CREATE EXTENSION vector" in (raised.value.hint or "")
         (_, roles) = prerequisites(("ARRAY['anon',", "ARRAY['public_chat_no_such',"))
-        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="public_chat_modest may not create roles") as raised:
+        with pytest.raises(
+            asyncpg.InsufficientPrivilegeError, match="public_chat_modest may not create roles"
+        ) as raised:
             await connection.execute(roles)
         assert "CREATE ROLE anon NOLOGIN" in (raised.value.hint or "")
     finally:
@@ -197,7 +203,8 @@ async def test_the_extension_may_be_in_a_schema_of_its_own(dsn: str) -> None:
             "UPDATE accommodation_units_public SET embedding_fast = ('[' || repeat('1,', 1023) || '1]')::extensions.vector"
         )
         found = await connection.fetch(
-            "SELECT * FROM match_accommodations_public(('[' || repeat('1,', 1023) || '1]')::extensions.vector, $1)", house
+            "SELECT * FROM match_accommodations_public(('[' || repeat('1,', 1023) || '1]')::extensions.vector, $1)",
+            house,
         )
         assert found
         assert await pack_down(connection) == MIGRATIONS[::-1]
@@ -359,17 +366,18 @@ async def test_the_same_size_gives_the_same_data(db: asyncpg.Connection, dsn: st
 
 
 async def test_sample_data_refuse_tables_that_hold_rows(filled: asyncpg.Connection) -> None:
-    with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError, match=r"public\.tenant_registry holds rows") as raised:
+    with pytest.raises(
+        asyncpg.ObjectNotInPrerequisiteStateError, match=r"public\.tenant_registry holds rows"
+    ) as raised:
         await load_sample(filled, 5)
     assert "empty the tables" in (raised.value.hint or "")
 
 
 async def test_a_sample_size_that_is_none_is_refused(db: asyncpg.Connection) -> None:
     for size in ("0", "-1", "many", "1.5", "99999999", "1; DROP TABLE tenant_registry"):
+        await db.execute("SELECT set_config('afresh.sample_size', $1, false)", size)
         with pytest.raises(asyncpg.InvalidParameterValueError, match="not a number of units"):
-            async with db.transaction():
-                await db.execute("SELECT set_config('afresh.sample_size', $1, true)", size)
-                await db.execute(read("sample.sql"))
+            await load_sample(db, None)
     assert await db.fetchval("SELECT count(*) FROM tenant_registry") == 0
 
 
@@ -412,7 +420,8 @@ BREAKAGES: dict[str, set[str] | None] = {
         "index idx_prospective_sessions_cookie"
     },
     "DROP INDEX idx_accommodation_public_embedding_fast_hnsw;"
-    " CREATE INDEX idx_accommodation_public_embedding_fast_hnsw ON accommodation_units_public USING hnsw (embedding_fast vector_l2_ops)": {
+    " CREATE INDEX idx_accommodation_public_embedding_fast_hnsw"
+    " ON accommodation_units_public USING hnsw (embedding_fast vector_l2_ops)": {
         "index idx_accommodation_public_embedding_fast_hnsw"
     },
     "DROP TRIGGER trigger_accommodation_units_public_updated_at ON accommodation_units_public": {
@@ -425,15 +434,24 @@ BREAKAGES: dict[str, set[str] | None] = {
         "trigger trigger_prospective_sessions_keep_recent"
     },
     "DROP FUNCTION match_accommodations_public": {
-        "function match_accommodations_public(query_embedding vector, p_tenant_id uuid, match_threshold double precision, match_count integer)",
+        (
+            "function match_accommodations_public(query_embedding vector, p_tenant_id uuid,"
+            " match_threshold double precision, match_count integer)"
+        ),
         "arguments of function match_accommodations_public",
         "who may run match_accommodations_public",
     },
     "ALTER FUNCTION match_accommodations_public SECURITY INVOKER": {
-        "function match_accommodations_public(query_embedding vector, p_tenant_id uuid, match_threshold double precision, match_count integer)"
+        (
+            "function match_accommodations_public(query_embedding vector, p_tenant_id uuid,"
+            " match_threshold double precision, match_count integer)"
+        )
     },
     "ALTER FUNCTION match_accommodations_public RESET search_path": {
-        "function match_accommodations_public(query_embedding vector, p_tenant_id uuid, match_threshold double precision, match_count integer)"
+        (
+            "function match_accommodations_public(query_embedding vector, p_tenant_id uuid,"
+            " match_threshold double precision, match_count integer)"
+        )
     },
     "GRANT EXECUTE ON FUNCTION match_accommodations_public TO PUBLIC": {"who may run match_accommodations_public"},
     "REVOKE EXECUTE ON FUNCTION match_accommodations_public FROM anon": {"who may run match_accommodations_public"},
@@ -458,7 +476,9 @@ BREAKAGES: dict[str, set[str] | None] = {
     "ALTER TABLE prospective_sessions ALTER COLUMN expires_at SET DEFAULT now() + interval '30 days'": {
         "column prospective_sessions.expires_at"
     },
-    "ALTER TABLE accommodation_units_public DROP COLUMN embedding_full": {"column accommodation_units_public.embedding_full"},
+    "ALTER TABLE accommodation_units_public DROP COLUMN embedding_full": {
+        "column accommodation_units_public.embedding_full"
+    },
     "ALTER TABLE prospective_sessions DROP CONSTRAINT prospective_sessions_reservation_fkey": {
         "constraint prospective_sessions.prospective_sessions_reservation_fkey"
     },
@@ -587,14 +607,19 @@ async def test_demo_change_shows_in_the_subject_s_row_every_time(filled: asyncpg
         await refresh(filled)
         after = await filled.fetchrow(row, subject)
         assert after is not None
-        assert (after["sessions"], after["sessions_with_guests"]) == (before["sessions"] + 1, before["sessions_with_guests"] + 1)
+        assert (after["sessions"], after["sessions_with_guests"]) == (
+            before["sessions"] + 1,
+            before["sessions_with_guests"] + 1,
+        )
         before = after
 
 
 async def test_demo_traffic_changes_something_each_time_and_grows_nothing(db: asyncpg.Connection) -> None:
     await load_sample(db, 10)
     statement = read("demo/traffic.sql")
-    changed: dict[str, int] = dict.fromkeys(("prospective_sessions", "accommodation_units_public", "guest_reservations"), 0)
+    changed: dict[str, int] = dict.fromkeys(
+        ("prospective_sessions", "accommodation_units_public", "guest_reservations"), 0
+    )
     for number in range(300):
         await db.execute("SELECT setseed($1)", number / 300)
         async with db.transaction():

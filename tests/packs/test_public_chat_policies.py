@@ -43,18 +43,22 @@ async def visited(houses: asyncpg.Connection) -> asyncpg.Connection:
             house,
         )
         await houses.execute(
-            "INSERT INTO guest_reservations (tenant_id, check_in_date, check_out_date) VALUES ($1, '2030-01-01', '2030-01-02')",
+            "INSERT INTO guest_reservations (tenant_id, check_in_date, check_out_date) VALUES ($1,"
+            " '2030-01-01', '2030-01-02')",
             house,
         )
         await houses.execute(
-            "INSERT INTO prospective_sessions_archive (session_id, tenant_id, travel_intent, utm_tracking, created_at, conversion_date)"
+            "INSERT INTO prospective_sessions_archive (session_id, tenant_id, travel_intent,"
+            " utm_tracking, created_at, conversion_date)"
             " VALUES (gen_random_uuid(), $1, '{}', '{}', now(), now())",
             house,
         )
     return houses
 
 
-async def cookies(db: asyncpg.Connection, role: str, *, cookie: str | None = None, claims: str | None = None) -> set[str]:
+async def cookies(
+    db: asyncpg.Connection, role: str, *, cookie: str | None = None, claims: str | None = None
+) -> set[str]:
     rows = await as_role(db, role, "SELECT cookie_id FROM prospective_sessions", cookie=cookie, claims=claims)
     return {row["cookie_id"] for row in rows}
 
@@ -82,7 +86,10 @@ async def test_a_visitor_sees_active_bookable_units_of_any_house_and_changes_non
         "UPDATE accommodation_units_public SET name = 'Mine'",
         "DELETE FROM accommodation_units_public",
         "TRUNCATE accommodation_units_public",
-        f"INSERT INTO accommodation_units_public (tenant_id, name, unit_type, description, short_description) VALUES ('{HOUSE}', 'x', 'x', 'x', 'x')",
+        (
+            f"INSERT INTO accommodation_units_public (tenant_id, name, unit_type, description,"
+            f" short_description) VALUES ('{HOUSE}', 'x', 'x', 'x', 'x')"
+        ),
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await as_role(visited, "anon", statement, cookie=MINE)
@@ -138,12 +145,19 @@ async def test_a_visitor_changes_his_own_session_and_no_other(visited: asyncpg.C
     change = "UPDATE prospective_sessions SET travel_intent = '{\"guests\": 9}' RETURNING cookie_id"
     rows = await as_role(visited, "anon", change, cookie=MINE)
     assert [row["cookie_id"] for row in rows] == [MINE]
-    rows = await as_role(visited, "anon", f"{change[:-20]} WHERE cookie_id = $1 RETURNING cookie_id", YOURS, cookie=MINE)
+    rows = await as_role(
+        visited, "anon", f"{change[:-20]} WHERE cookie_id = $1 RETURNING cookie_id", YOURS, cookie=MINE
+    )
     assert rows == []
     assert await as_role(visited, "anon", change) == []
     kept = await visited.fetchval("SELECT travel_intent FROM prospective_sessions WHERE cookie_id = $1", YOURS)
     assert json.loads(kept) == {"guests": 2}
-    for forbidden in ("cookie_id = 'stolen-0123456789abc'", f"tenant_id = '{OTHER}'", "status = 'converted'", "expires_at = now()"):
+    for forbidden in (
+        "cookie_id = 'stolen-0123456789abc'",
+        f"tenant_id = '{OTHER}'",
+        "status = 'converted'",
+        "expires_at = now()",
+    ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
             await as_role(visited, "anon", f"UPDATE prospective_sessions SET {forbidden}", cookie=MINE)
     for forbidden in ("DELETE FROM prospective_sessions", "TRUNCATE prospective_sessions"):
@@ -154,7 +168,10 @@ async def test_a_visitor_changes_his_own_session_and_no_other(visited: asyncpg.C
 async def test_a_converted_session_is_read_only(visited: asyncpg.Connection) -> None:
     await visited.execute("UPDATE prospective_sessions SET status = 'converted', conversion_date = now()")
     assert await cookies(visited, "anon", cookie=MINE) == {MINE}
-    assert await as_role(visited, "anon", "UPDATE prospective_sessions SET travel_intent = '{}' RETURNING 1", cookie=MINE) == []
+    assert (
+        await as_role(visited, "anon", "UPDATE prospective_sessions SET travel_intent = '{}' RETURNING 1", cookie=MINE)
+        == []
+    )
 
 
 async def test_the_staff_see_and_write_what_is_their_house_s(visited: asyncpg.Connection) -> None:
@@ -171,7 +188,10 @@ async def test_the_staff_see_and_write_what_is_their_house_s(visited: asyncpg.Co
         rows = await as_role(visited, "authenticated", f"SELECT tenant_id::text FROM {table}", claims=ours)
         assert [row["tenant_id"] for row in rows] == [HOUSE], table
     rows = await as_role(
-        visited, "authenticated", "UPDATE accommodation_units_public SET is_bookable = true RETURNING tenant_id::text", claims=ours
+        visited,
+        "authenticated",
+        "UPDATE accommodation_units_public SET is_bookable = true RETURNING tenant_id::text",
+        claims=ours,
     )
     assert {row["tenant_id"] for row in rows} == {HOUSE}
     assert len(rows) == 3
@@ -184,7 +204,10 @@ async def test_the_staff_write_texts_whose_embeddings_follow(visited: asyncpg.Co
     ours = staff_of(HOUSE)
     await visited.execute("DELETE FROM afresh.embedding_queue")
     await as_role(
-        visited, "authenticated", "UPDATE accommodation_units_public SET description = 'New.' WHERE name = 'Shown'", claims=ours
+        visited,
+        "authenticated",
+        "UPDATE accommodation_units_public SET description = 'New.' WHERE name = 'Shown'",
+        claims=ours,
     )
     await as_role(
         visited,
@@ -200,10 +223,16 @@ async def test_the_staff_write_texts_whose_embeddings_follow(visited: asyncpg.Co
 async def test_the_staff_reach_no_other_house(visited: asyncpg.Connection) -> None:
     ours = staff_of(HOUSE)
     refused = [
-        f"INSERT INTO accommodation_units_public (tenant_id, name, unit_type, description, short_description) VALUES ('{OTHER}', 'x', 'x', 'x', 'x')",
+        (
+            f"INSERT INTO accommodation_units_public (tenant_id, name, unit_type, description,"
+            f" short_description) VALUES ('{OTHER}', 'x', 'x', 'x', 'x')"
+        ),
         f"INSERT INTO prospective_sessions (tenant_id) VALUES ('{OTHER}')",
         f"INSERT INTO accommodation_units (tenant_id, name) VALUES ('{OTHER}', 'x')",
-        f"INSERT INTO guest_reservations (tenant_id, check_in_date, check_out_date) VALUES ('{OTHER}', '2030-01-01', '2030-01-02')",
+        (
+            f"INSERT INTO guest_reservations (tenant_id, check_in_date, check_out_date) VALUES"
+            f" ('{OTHER}', '2030-01-01', '2030-01-02')"
+        ),
         f"UPDATE accommodation_units_public SET tenant_id = '{OTHER}'",
         f"UPDATE prospective_sessions SET tenant_id = '{OTHER}'",
         f"UPDATE guest_reservations SET tenant_id = '{OTHER}'",
@@ -227,7 +256,8 @@ async def test_a_session_cannot_be_linked_to_another_house_s_reservation(visited
         await as_role(
             visited,
             "authenticated",
-            "UPDATE prospective_sessions SET status = 'converted', conversion_date = now(), converted_to_reservation_id = $1",
+            "UPDATE prospective_sessions SET status = 'converted', conversion_date = now(),"
+            " converted_to_reservation_id = $1",
             foreign,
             claims=staff_of(HOUSE),
         )
@@ -255,7 +285,9 @@ async def test_a_session_cannot_be_linked_to_another_house_s_reservation(visited
         '{"tenant_id": "\\u0000"}',
     ],
 )
-async def test_broken_or_missing_claims_mean_no_rows_and_no_error(visited: asyncpg.Connection, claims: str | None) -> None:
+async def test_broken_or_missing_claims_mean_no_rows_and_no_error(
+    visited: asyncpg.Connection, claims: str | None
+) -> None:
     for table in TABLES:
         if table != "prospective_sessions_cleanups":
             assert await as_role(visited, "authenticated", f"SELECT * FROM {table}", claims=claims) == [], table
@@ -268,7 +300,9 @@ async def test_broken_or_missing_claims_mean_no_rows_and_no_error(visited: async
 async def test_the_staff_see_what_the_migration_did_with_their_units(visited: asyncpg.Connection) -> None:
     await visited.execute("SELECT migrate_accommodation_units_public()")
     assert await visited.fetchval("SELECT count(*) FROM accommodation_unit_migrations") == 2
-    rows = await as_role(visited, "authenticated", "SELECT * FROM accommodation_unit_migrations", claims=staff_of(HOUSE))
+    rows = await as_role(
+        visited, "authenticated", "SELECT * FROM accommodation_unit_migrations", claims=staff_of(HOUSE)
+    )
     assert len(rows) == 1
 
 
@@ -279,7 +313,9 @@ async def test_a_server_of_the_operator_sees_all(visited: asyncpg.Connection) ->
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
-async def test_nobody_from_outside_runs_the_jobs_or_reads_all_houses_figures(visited: asyncpg.Connection, role: str) -> None:
+async def test_nobody_from_outside_runs_the_jobs_or_reads_all_houses_figures(
+    visited: asyncpg.Connection, role: str
+) -> None:
     for statement in (
         "SELECT cleanup_expired_sessions()",
         "SELECT migrate_accommodation_units_public()",

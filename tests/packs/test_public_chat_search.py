@@ -36,13 +36,21 @@ async def names(
 
 async def test_the_signature_is_the_documented_one(db: asyncpg.Connection) -> None:
     row = await db.fetchrow(
-        "SELECT pg_get_function_arguments(p.oid) AS given, pg_get_function_result(p.oid) AS found, prosecdef, provolatile::text AS volatility,"
-        " l.lanname AS language FROM pg_proc AS p JOIN pg_language AS l ON l.oid = prolang WHERE proname = 'match_accommodations_public'"
+        "SELECT pg_get_function_arguments(p.oid) AS given, pg_get_function_result(p.oid) AS found,"
+        " prosecdef, provolatile::text AS volatility,"
+        " l.lanname AS language FROM pg_proc AS p JOIN pg_language AS l ON l.oid = prolang WHERE"
+        " proname = 'match_accommodations_public'"
     )
     assert row is not None
     assert dict(row) == {
-        "given": "query_embedding vector, p_tenant_id uuid, match_threshold double precision DEFAULT 0.3, match_count integer DEFAULT 4",
-        "found": "TABLE(id uuid, content text, similarity double precision, source_file text, pricing jsonb, photos jsonb, metadata jsonb)",
+        "given": (
+            "query_embedding vector, p_tenant_id uuid,"
+            " match_threshold double precision DEFAULT 0.3, match_count integer DEFAULT 4"
+        ),
+        "found": (
+            "TABLE(id uuid, content text, similarity double precision, source_file text,"
+            " pricing jsonb, photos jsonb, metadata jsonb)"
+        ),
         "prosecdef": True,
         "volatility": "s",
         "language": "plpgsql",
@@ -88,7 +96,9 @@ async def test_the_defaults_are_four_units_above_three_tenths(houses: asyncpg.Co
     for number in range(6):
         await add_unit(houses, f"Unit {number}", "blue whale harpoon")
     await add_unit(houses, "Far", "green frog")
-    default = await houses.fetch("SELECT * FROM match_accommodations_public($1::text::vector, $2)", lexical("whale"), HOUSE)
+    default = await houses.fetch(
+        "SELECT * FROM match_accommodations_public($1::text::vector, $2)", lexical("whale"), HOUSE
+    )
     assert default == await houses.fetch(SEARCH, lexical("whale"), HOUSE, 0.3, 4)
     assert default == await houses.fetch(SEARCH, lexical("whale"), HOUSE, None, None)
     assert len(default) == 4
@@ -150,20 +160,24 @@ async def test_objects_that_a_caller_makes_cannot_come_in_between(houses: asyncp
     assert await names(houses, "blue whale") == ["Ours"]
 
 
-async def fill(db: asyncpg.Connection, units: dict[str, int], dimensions: int = 1024) -> None:
+async def fill(db: asyncpg.Connection, units: dict[str, int]) -> None:
     """So many units for each house, with embeddings of a few random places each, which the index takes quickly."""
     await db.execute("ALTER TABLE accommodation_units_public DISABLE TRIGGER USER")
     await db.execute("SELECT setseed(0.5)")
     for house, many in units.items():
         await db.execute(
             """
-            INSERT INTO accommodation_units_public (tenant_id, name, unit_type, description, short_description, embedding_fast)
-            SELECT $1::uuid, 'Unit ' || n, 'room', 'A room', 'A room', (
-                SELECT format('{%s}/%s', string_agg(place || ':' || round(random()::numeric, 3) + 0.1, ','), $3::text)::sparsevec::vector
-                FROM (SELECT DISTINCT 1 + floor(random() * $3::integer)::integer AS place FROM generate_series(1, 12) WHERE n = n) AS p
+            INSERT INTO accommodation_units_public (
+                tenant_id, name, unit_type, description, short_description, embedding_fast
             )
+            SELECT $1::uuid, 'Unit ' || n, 'room', 'A room', 'A room', (
+                SELECT format('{%s}/1024', string_agg(place || ':' || round(random()::numeric, 3) + 0.1, ','))
+                FROM (
+                    SELECT DISTINCT 1 + floor(random() * 1024)::integer AS place FROM generate_series(1, 12) WHERE n = n
+                ) AS p
+            )::sparsevec::vector
             FROM generate_series(1, $2::integer) AS n
-            """.replace("$3::text", f"'{dimensions}'").replace("$3::integer", str(dimensions)),
+            """,
             house,
             many,
         )
