@@ -102,8 +102,8 @@ async def measure(scale: float) -> Report:
             ("data migration, a unit", "about 500 ms, with its embeddings", milliseconds(per_unit), "-"),
         ),
         note=f"By the server's clock, {rounds} runs each (the clean-up: {max(5, rounds // 10)}, of a day's expired "
-        f"sessions, one in seven). {_HOUSES} houses share the units; vectors are random ones. The data migration is without "
-        "the embeddings, which follow by themselves.",
+        f"sessions, one in seven). {_HOUSES} houses share the units; vectors are random ones. The data migration is "
+        "without the embeddings, which follow by themselves.",
     )
 
 
