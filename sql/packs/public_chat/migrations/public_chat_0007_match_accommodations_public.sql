@@ -112,7 +112,7 @@ BEGIN
         (SELECT n.nspname FROM pg_catalog.pg_extension AS e
          JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace WHERE e.extname = 'vector')
     );
-    ALTER FUNCTION public.match_accommodations_public(vector, uuid, double precision, integer) SET hnsw.ef_search = 200;
+    ALTER FUNCTION public.match_accommodations_public(vector, uuid, double precision, integer) SET hnsw.ef_search = 100;
     IF current_setting('hnsw.iterative_scan', true) IS NOT NULL THEN
         ALTER FUNCTION public.match_accommodations_public(vector, uuid, double precision, integer)
             SET hnsw.iterative_scan = relaxed_order;

@@ -34,7 +34,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     shown constant integer := 4;
-    looked_at constant integer := 40;
+    looked_at constant integer := 24;
     threshold constant double precision := 0.02;
     -- A unit for six is not what four are looking for, if there is one for four that is as near.
     beds_too_many constant double precision := 0.03;
