@@ -97,7 +97,9 @@ async def test_a_dump_can_be_restored(db: asyncpg.Connection, pack_dsn: str, ser
     name = await server.create()
     restored = await asyncpg.connect(server.dsn(name))
     try:
-        await restored.execute("\n".join(line for line in dump.splitlines() if not line.startswith("\\")))
+        # A newer pg_dump sets what an older server does not know.
+        unknown = ("\\", "SET transaction_timeout")
+        await restored.execute("\n".join(line for line in dump.splitlines() if not line.startswith(unknown)))
         await restored.execute("RESET search_path")
         features = "SELECT id, features, content FROM accommodation_units_public ORDER BY id"
         assert await restored.fetch(features) == await db.fetch(features)

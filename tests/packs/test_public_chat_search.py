@@ -210,9 +210,9 @@ async def test_large_houses_are_searched_by_the_index_and_small_ones_wholly(hous
 async def test_what_the_index_does_not_give_is_found_all_the_same(houses: asyncpg.Connection) -> None:
     await fill(houses, {HOUSE: 300, OTHER: 900})
     asked = await houses.fetchval(
-        "SELECT embedding_fast::text FROM accommodation_units_public WHERE tenant_id = $1 LIMIT 1", OTHER
+        "SELECT embedding_fast::text FROM accommodation_units_public WHERE tenant_id = $1 LIMIT 1", HOUSE
     )
-    # As an old pgvector does: it looks at a few, and gives up.
+    # As an old pgvector does: it looks at a few, here at the unit itself, and gives up.
     await houses.execute(
         "ALTER FUNCTION match_accommodations_public(vector, uuid, double precision, integer) SET hnsw.iterative_scan = off;"
         "ALTER FUNCTION match_accommodations_public(vector, uuid, double precision, integer) SET hnsw.ef_search = 1"
