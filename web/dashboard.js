@@ -280,7 +280,6 @@ function showRow(row, view) {
   setText(row.refreshes, view.refreshes.toLocaleString("en"));
   setText(row.failures, view.failures.toLocaleString("en"));
   row.failures.classList.toggle("bad", view.failures > 0);
-  setText(row.every, view.every_s ? `at least every ${span(view.every_s * 1000)}` : "");
   setText(row.reason, view.reason ?? "");
   setText(row.hint, view.hint ?? "");
   row.rest.hidden = !view.reason && !view.hint;
@@ -315,13 +314,20 @@ function say(text, bad = false) {
   if (bad) hush = setTimeout(say, 15_000, "");
 }
 
+/** When a view is refreshed though nobody writes. */
+function byTheClock(view) {
+  if (view.next_change) return `changes by itself in ${span(Math.max(0, Date.parse(view.next_change) - now()))}`;
+  return view.every_s ? `at least every ${span(view.every_s * 1000)}` : "";
+}
+
 /** What changes by the mere passing of time. */
 function tick() {
-  for (const { view, time, waiting } of rows.values()) {
+  for (const { view, time, every, waiting } of rows.values()) {
     const last = view.last_refresh && Date.parse(view.last_refresh);
     setText(time, last ? ago(now() - last) : "never");
     time.dateTime = view.last_refresh ?? "";
     time.title = last ? new Date(last).toLocaleString() : "";
+    setText(every, byTheClock(view));
     const late = view.pending || view.stale_ms > 0 ? view.stale_ms + (Date.now() - loadedAt) : 0;
     setText(
       waiting,

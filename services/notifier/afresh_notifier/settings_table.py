@@ -1,6 +1,6 @@
 """The table of all settings, made from the settings themselves, so that it cannot say anything else.
 
-`python -m afresh_notifier.settings_table docs/settings.md README.md` writes it between the markers in these files; without
+`python -m afresh_notifier.settings_table docs/settings.md` writes it between the markers in these files; without
 a file it is printed.
 """
 
