@@ -16,9 +16,9 @@ DECLARE
     full_table text;
     holds_rows boolean;
 BEGIN
-    IF asked !~ '^[0-9]{1,6}$' OR asked::integer < 1 THEN
+    IF asked !~ '^[0-9]{1,7}$' OR asked::integer < 1 THEN
         RAISE EXCEPTION 'afresh.sample_size is %, which is not a number of contractors', quote_literal(asked)
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a whole number from 1 to 999999.';
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a whole number from 1 to 9999999.';
     END IF;
     PERFORM set_config('afresh.sample_size', asked, true), set_config('row_security', 'off', true);
     FOREACH full_table IN ARRAY ARRAY[
