@@ -1,5 +1,5 @@
 # make demo    see it work: embedded PostgreSQL, sample data, live traffic, the dashboard (ARGS=--once ends by itself)
-# make test    the whole test suite
+# make test    the whole test suite, in four processes (WORKERS=0: in one)
 # make check   ruff, mypy, import-linter, SQL lint
 # make bench   the measured claims
 # make faults  rounds of faults on the real command, and what was lost (ARGS='--rounds 200 --seed 7', ARGS=--million)
@@ -7,6 +7,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+WORKERS ?= 4
 
 .PHONY: demo test check bench faults clean
 
@@ -14,7 +15,7 @@ demo: .venv/demo
 	$(BIN)/afresh demo $(ARGS)
 
 test: .venv/dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: .venv/dev
 	$(BIN)/ruff check .
