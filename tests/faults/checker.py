@@ -22,8 +22,9 @@ promises nothing of the kind: it says that something was missed, and views may b
 concerns it.
 
 **Wrong.** (8) Along a client's connections, offsets of invalidations rise strictly within an epoch, across resumptions too:
-nothing is told twice, but after a resync. (9) What a writer was told is committed, is; that is the server's affair, and is
-checked so that its failure is not taken for ours.
+nothing is told twice, but after a resync, and where a connection broke before it was `subscribed`: what was told on it is
+told again, since the client has no position on it yet. (9) What a writer was told is committed, is; that is the server's
+affair, and is checked so that its failure is not taken for ours.
 
 **The application's cache** (stale, if it is not as follows). (10) Nothing that it answers is older than what the eye saw
 with the last invalidation that names its key, of those which its Subscriber had heard when it was asked: whatever the cache
@@ -164,7 +165,13 @@ class _Eye:
 def _in_order(client: ClientHistory, verdict: Verdict) -> None:
     """Rule 8."""
     last: tuple[str, int] | None = None
+    stood = {heard.chain for heard in client.heard if heard.kind == "connected"}
+    before, chain = last, 0
     for heard in client.heard:
+        if heard.chain != chain:
+            if chain not in stood:
+                last = before
+            before, chain = last, heard.chain
         if heard.kind == "resync":
             last = None
         elif heard.kind == "invalidate":

@@ -301,6 +301,26 @@ async def test_what_the_query_refuses_is_asked_again_after_an_invalidation_or_fo
         assert told(wire)[1] == result(1, 1)
 
 
+@pytest.mark.parametrize("known", [False, True])
+async def test_who_does_not_read_just_when_there_is_an_answer_is_told_when_he_does(known: bool) -> None:
+    async with running(buffer=10) as world:
+        reading, _ = world.client()
+        if known:
+            world.live.open(reading, "1", Question("q:1"))
+        await world.settled()
+        for _ in range(10):  # nothing is to be done any more: it waits for what comes
+            await asyncio.sleep(0)
+        subscriber, wire = world.client()
+        wire.write(b"x" * 100)
+        world.live.open(subscriber, "1", Question("q:1"))
+        await world.settled()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        wire.unread.clear()
+        await eventually(lambda: bool(wire.unread))
+        assert told(wire) == [result(0)]
+
+
 @pytest.mark.parametrize("seed", range(30))
 async def test_whatever_happens_everybody_ends_with_the_truth_and_is_never_told_the_same_twice(
     seed: int, monkeypatch: pytest.MonkeyPatch

@@ -66,6 +66,7 @@ VALUES: dict[Any, Any] = {
     float: 0.25,
     str: "text",
     bool: True,
+    float | None: 0.5,
     Catalogue: Catalogue.of([view("public.v", ["public.t"])], watched("public.t")),
     tuple[SettingIgnored, ...]: (SettingIgnored(name="x", problem="p", hint="h"),),
 }

@@ -29,7 +29,7 @@ import orjson
 from afresh_cache.backoff import backoff
 from afresh_cache.key_index import KeyIndex
 from afresh_cache.messages import Error, Position, Result, ServerMessage
-from afresh_notifier.errors import BadParameter, QueryError, QueryRefused
+from afresh_notifier.errors import BadParameter, NothingFound, QueryError, QueryRefused
 from afresh_notifier.hub import BURST, LAG_PACE
 from afresh_notifier.invalidation import Invalidation
 from afresh_notifier.subscriber import Subscriber
@@ -126,6 +126,7 @@ class Live:
             self._doubt(watched)
         else:
             self._bring(watched, (subscriber, id), {})
+            self._try_again()
 
     def close(self, subscriber: Subscriber, id: str) -> bool:  # noqa: A002
         """He does not want to know ``id`` any more; returns whether he did."""
@@ -184,6 +185,11 @@ class Live:
         self._due.add(watched.question.key)
         self._woken.set()
 
+    def _try_again(self) -> None:
+        """Who does not read is told later: `run` may be waiting as if there were nobody of the kind."""
+        if self._owed:
+            self._woken.set()
+
     def _forget(self, watched: _Watched) -> None:
         """Nobody wants to know, and nobody is asking."""
         if not watched.askers and not watched.asking:
@@ -201,7 +207,7 @@ class Live:
                 except QueryError as error:
                     watched.answer, watched.waiting = None, False
                     self._warn(watched, error)
-                    if isinstance(error, QueryRefused | BadParameter):
+                    if isinstance(error, QueryRefused | NothingFound | BadParameter):
                         continue
                     watched.stale = True
                     failures += 1
@@ -228,6 +234,7 @@ class Live:
         for number, asker in enumerate(list(watched.askers), 1):
             if asker in watched.askers:
                 self._bring(watched, asker, frames)
+            self._try_again()
             if number % BURST == 0:
                 await asyncio.sleep(0)
 
