@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from afresh_notifier import lexical
+from afresh_notifier import models as models_module
 from afresh_notifier.errors import ModelError, ModelRefused
 from afresh_notifier.models import Models, shortened
 from afresh_notifier.observations import ChatFailed, Observation
@@ -81,6 +82,15 @@ async def test_texts_are_sent_in_batches_and_vectors_come_in_their_order() -> No
         assert {request["dimensions"] for request in api.requests} == {16}
         assert {request["model"] for request in api.requests} == {"m"}
         assert set(api.keys) == {"Bearer secret-key"}
+
+
+async def test_an_answer_that_comes_in_many_pieces_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with asked(dimensions=3072) as (models, _, _seen):
+        texts = [f"text {number}" for number in range(40)]
+        assert await models.embed(texts) == [lexical.embed(text, 3072) for text in texts]
+        monkeypatch.setattr(models_module, "ANSWER_LIMIT", 100_000)
+        with pytest.raises(ModelError, match="more than 100000 bytes"):
+            await models.embed(texts)
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,13 @@ REFUSALS = (400, 413, 422)
 #: The most that is read of an answer, in bytes.
 ANSWER_LIMIT = 256 * 1024 * 1024
 
-
 #: What to do about others.
-_HINTS = {401: "check its key", 403: "check its key", 404: "check url and model", 429: "set its pace, or ask for less"}
+_HINTS = {
+    401: "check its key",
+    403: "check its key",
+    404: "check url and model",
+    429: "set embedding.pace, or ask for less",
+}
 
 
 class _Embedding(BaseModel):
@@ -158,7 +162,7 @@ class Models:
                 timeout=aiohttp.ClientTimeout(total=settings.timeout),
                 allow_redirects=False,
             ) as response:
-                content = await response.content.read(ANSWER_LIMIT)
+                content = await _content(url, response)
                 if response.status != 200:
                     raise _refusal(url, response.status, content)
                 return content
@@ -193,6 +197,17 @@ def _read(adapter: TypeAdapter[Answer], content: bytes, what: str) -> Answer:
         ) from error
 
 
+async def _content(url: str, response: aiohttp.ClientResponse) -> bytes:
+    """All of an answer, which comes in pieces. Raises `ModelError` where there is no end of it."""
+    pieces, size = [], 0
+    async for piece in response.content.iter_any():
+        size += len(piece)
+        if size > ANSWER_LIMIT:
+            raise ModelError(f"{url} answers with more than {ANSWER_LIMIT} bytes", hint="check url and model")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
 def _refusal(url: str, status: int, content: bytes) -> ModelError:
     """What a model says that does not answer."""
     text = content[:2000].decode("utf-8", "replace")
@@ -204,10 +219,4 @@ def _refusal(url: str, status: int, content: bytes) -> ModelError:
     problem = f"{url} answers {status}: {said}"
     if status in REFUSALS:
         return ModelRefused(problem)
-    hints = {
-        401: "check its key",
-        403: "check its key",
-        404: "check url and model",
-        429: "set embedding.pace, or ask for less",
-    }
-    return ModelError(problem, hint=hints.get(status, ""))
+    return ModelError(problem, hint=_HINTS.get(status, ""))
