@@ -119,6 +119,16 @@ async def test_an_answer_that_is_none_is_an_error_that_says_so(
         assert "secret-key" not in str(caught.value) + caught.value.hint
 
 
+@pytest.mark.parametrize("status", [400, 401])
+async def test_what_a_model_says_is_repeated_in_one_line_without_the_key(status: int) -> None:
+    async with asked(key=" secret-key\n") as (models, api, _):
+        api.status, api.message = status, "your key secret-key\0is\nno good" + "!" * 100_000
+        with pytest.raises(ModelError, match="your key … is no good!!!") as caught:
+            await models.embed(["text"])
+        assert api.keys == ["Bearer secret-key"]
+        assert len(str(caught.value)) < 500
+
+
 async def test_an_api_that_does_not_answer_or_is_not_there_is_an_error() -> None:
     async with asked(timeout=0.05) as (models, api, _):
         api.silent = True

@@ -40,6 +40,9 @@ REFUSALS = (400, 413, 422)
 #: The most that is read of an answer, in bytes.
 ANSWER_LIMIT = 256 * 1024 * 1024
 
+#: The most that is repeated of what a model says that does not answer, in characters.
+SAID_LIMIT = 300
+
 #: What to do about others.
 _HINTS = {
     401: "check its key",
@@ -164,7 +167,7 @@ class Models:
             ) as response:
                 content = await _content(url, response)
                 if response.status != 200:
-                    raise _refusal(url, response.status, content)
+                    raise _refusal(url, response.status, content, settings)
                 return content
         except TimeoutError as error:
             raise ModelError(
@@ -208,15 +211,18 @@ async def _content(url: str, response: aiohttp.ClientResponse) -> bytes:
     return b"".join(pieces)
 
 
-def _refusal(url: str, status: int, content: bytes) -> ModelError:
-    """What a model says that does not answer."""
-    text = content[:2000].decode("utf-8", "replace")
+def _refusal(url: str, status: int, content: bytes, settings: ModelSettings) -> ModelError:
+    """What a model says that does not answer: some of it, in one line, and without the key, which some APIs repeat."""
     try:
         document = orjson.loads(content)
         said = document["error"]["message"] if isinstance(document["error"], dict) else document["error"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        said = " ".join(text.split())[:200]
-    problem = f"{url} answers {status}: {said}"
+        said = content[:2000].decode("utf-8", "replace")
+    text = str(said)
+    if settings.key is not None and settings.key.get_secret_value():
+        text = text.replace(settings.key.get_secret_value(), "…")
+    text = " ".join(text.replace("\0", " ").split())  # what PostgreSQL takes for a text, too
+    problem = f"{url} answers {status}: {text[:SAID_LIMIT]}"
     if status in REFUSALS:
         return ModelRefused(problem)
     return ModelError(problem, hint=_HINTS.get(status, ""))
