@@ -68,6 +68,7 @@ def test_lexical_embeddings_find_what_shares_words_whatever_case_and_accents(dim
 def test_what_is_shortened_has_length_one_and_too_short_is_an_error() -> None:
     assert shortened([3.0, 4.0, 5.0], 2) == [0.6, 0.8]
     assert shortened([0.0, 0.0, 1.0], 2) == [0.0, 0.0]
+    assert shortened([1e155, 1e155, 1e300], 2) == pytest.approx([0.5**0.5, 0.5**0.5])
     with pytest.raises(ModelError, match="made with 1 numbers, and 2 are needed") as caught:
         shortened([1.0], 2)
     assert "embedding.dimensions = 2" in caught.value.hint

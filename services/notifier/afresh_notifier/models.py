@@ -186,7 +186,7 @@ def shortened(vector: Vector, dimensions: int) -> Vector:
             hint=f"set embedding.dimensions = {dimensions} or more",
         )
     beginning = vector[:dimensions]
-    length = math.sqrt(math.fsum(value * value for value in beginning))
+    length = math.hypot(*beginning)
     return [value / length for value in beginning] if length else beginning
 
 
