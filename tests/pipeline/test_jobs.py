@@ -121,6 +121,15 @@ async def test_what_cannot_be_run_is_said_and_harms_nothing_else(
         assert await count(runs) == 1
 
 
+@pytest.mark.parametrize("result", ["date '0044-03-15 BC'", "timestamptz '20000-01-01'"])
+async def test_what_a_job_gives_is_not_read(runs: asyncpg.Connection, dsn: str, tmp_path: Path, result: str) -> None:
+    await missed(runs)
+    statement = f"INSERT INTO runs DEFAULT VALUES RETURNING {result}"
+    async with afresh(dsn, jobs=[job(tmp_path, statement)]) as running:
+        await running.seen.until(JobDone, job="count")
+        assert await count(runs) == 1
+
+
 async def test_of_two_who_think_that_they_lead_one_runs_a_job(runs: asyncpg.Connection, dsn: str) -> None:
     await missed(runs)
     now = datetime.now(UTC)

@@ -92,6 +92,8 @@ async def test_what_came_due_while_nobody_served_is_shown_when_somebody_does(
         ("SELECT 1", "which is no instant"),
         ("SELECT localtimestamp + interval '1 hour'", "which is no instant"),
         ("SELECT now()", "already"),
+        ("SELECT timestamptz '0044-03-15 BC'", "cannot be read"),
+        ("SELECT timestamptz '20000-01-01'", "cannot be read"),
         ("SELECT now(), now()", "1 rows of 2 columns"),
         ("SELECT now() FROM generate_series(1, 2)", "2 rows of 1 columns"),
         ("SELECT 1 / 0 WHERE true", "division by zero"),

@@ -146,7 +146,8 @@ async def _take_turn(connection: asyncpg.Connection, job: Job, due: datetime, *,
     await savepoint.start()
     try:
         await connection.execute(query("job_limits"), database.milliseconds(job.timeout))
-        await connection.fetch(job.statement)
+        # What it gives is nobody's, and not read: it may be long, or hold what has no like in Python, as a date BC.
+        await connection.executemany(job.statement, [()])
     except asyncpg.PostgresError as error:
         if database.is_last_word(error):
             raise

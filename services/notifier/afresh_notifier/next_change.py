@@ -59,6 +59,9 @@ async def ask(connection: Connection, statement: str) -> NextChange:
         await savepoint.rollback()
         what, hint = database.said(error)
         return _unknown(what, hint or "correct the SQL")
+    except (ValueError, OverflowError) as error:  # no calendar of Python's has it
+        await savepoint.rollback()
+        return _unknown(f"it gives what cannot be read: {error}", "SELECT an instant of the years 1 to 9999, or NULL")
     await savepoint.commit()
     assert clock is not None  # noqa: S101 - a SELECT without FROM has one row
     if len(rows) > 1 or (rows and len(rows[0]) != 1):

@@ -161,7 +161,7 @@ class Execution:
             chat = query.chat
             text: str = await connection.fetchval(statement("query_conclude"), row, chat.messages, chat.answer, answer)
             if query.then:
-                await connection.fetch(query.then, text)
+                await connection.executemany(query.then, [(text,)])  # and nothing of what it gives is read
         return text
 
     async def batches(
