@@ -113,7 +113,8 @@ class Models:
             return None
         try:
             answer = await self._post(self._chat, "chat/completions", {"messages": messages})
-            return _read(_COMPLETION, answer, "a chat completion").choices[0].message.content
+            content = _read(_COMPLETION, answer, "a chat completion").choices[0].message.content
+            return content.replace("\0", "")  # which is in no text of PostgreSQL's
         except ModelError as error:
             self._observe(ChatFailed(query=query, problem=error.problem, hint=error.hint))
             return None

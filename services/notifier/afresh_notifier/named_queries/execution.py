@@ -216,11 +216,11 @@ class Execution:
             yield
         except QueryError:
             raise
-        except asyncpg.PostgresError as error:
-            raise _explain(query, error) from error
         except database.TRANSIENT as error:
+            if isinstance(error, asyncpg.PostgresError) and not database.is_last_word(error):
+                raise _explain(query, error) from error
             what, hint = f"PostgreSQL does not answer: {database.said(error)[0]}", "ask again"
-            if query.writes:
+            if query.writes:  # the end of the connection may be all that is heard of a commit
                 what, hint = (
                     f"{what}; it may have been written all the same",
                     "see whether it was before you send it again",
