@@ -255,6 +255,27 @@ async def test_a_row_that_somebody_has_locked_keeps_no_other_one_back_and_its_wr
         await other.close()
 
 
+async def test_a_table_whose_texts_always_change_keeps_no_other_one_back(
+    documents: asyncpg.Connection, dsn: str
+) -> None:
+    await documents.execute("""
+        CREATE TABLE others (id int PRIMARY KEY, body text, made vector(8));
+        SELECT afresh.watch_embedding('others', 'body');
+        CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN NEW.body := NEW.body || '.'; RETURN NEW; END $$;
+        CREATE TRIGGER again BEFORE UPDATE OF short ON documents FOR EACH ROW EXECUTE FUNCTION again();
+    """)
+    more = {"table": "others", "text": "body", "column": "made", "dimensions": 8}
+    async with afresh(dsn, embeddings=[*SECTIONS, more], embedding={"dimensions": 16}) as running:
+        await documents.execute("INSERT INTO documents VALUES (1, 'one'); INSERT INTO others VALUES (1, 'one')")
+
+        async def made() -> bool:
+            return bool(await documents.fetchval("SELECT made IS NOT NULL FROM others"))
+
+        await eventually(made)
+        await eventually(lambda: len(running.seen.of(EmbeddingsWaiting)) > 4)
+
+
 async def test_what_is_not_as_the_settings_say_is_said_and_used_as_soon_as_it_is(
     documents: asyncpg.Connection, dsn: str
 ) -> None:
