@@ -9,8 +9,9 @@ but they have dirtied the view, whose next refresh asks again.
 A question that fails undoes nothing of the refresh: it stands behind a savepoint. The view is then refreshed again after
 `FALLBACK` seconds, so that it never stays old for long because of it.
 
-The wait is counted from the server's clock as it is at the end of the question, by our own clock from then on. Where that
-runs a little faster, the view is refreshed that much early, and the same instant is told again.
+The wait is counted from the server's clock as it is at the end of the question, by our own clock from then on, also while
+the refresh commits. Where that runs a little faster, the view is refreshed that much early, and the same instant is told
+again.
 """
 
 from __future__ import annotations
