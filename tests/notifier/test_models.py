@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from afresh_notifier import lexical
 from afresh_notifier import models as models_module
+from afresh_notifier.clock import loop_time
 from afresh_notifier.errors import ModelError, ModelRefused
 from afresh_notifier.models import Models, shortened
 from afresh_notifier.observations import ChatFailed, Observation
@@ -72,6 +74,26 @@ def test_what_is_shortened_has_length_one_and_too_short_is_an_error() -> None:
     with pytest.raises(ModelError, match="made with 1 numbers, and 2 are needed") as caught:
         shortened([1.0], 2)
     assert "embedding.dimensions = 2" in caught.value.hint
+
+
+async def test_a_long_text_is_embedded_without_keeping_everything_else_waiting() -> None:
+    text = " ".join(map(str, range(40_000)))
+    gaps = []
+
+    async def beside() -> None:
+        while True:
+            began = loop_time()
+            await asyncio.sleep(0)
+            gaps.append(loop_time() - began)
+
+    async with Models.opened(EmbeddingModelSettings(dimensions=64), ChatModelSettings(), lambda _: None) as models:
+        task = asyncio.create_task(beside())
+        began = loop_time()
+        made = await models.embed([text])
+        took = loop_time() - began
+        task.cancel()
+    assert max(gaps) < took / 2
+    assert made == [lexical.embed(text, 64)]
 
 
 async def test_texts_are_sent_in_batches_and_vectors_come_in_their_order() -> None:

@@ -40,6 +40,9 @@ REFUSALS = (400, 413, 422)
 #: The most that is read of an answer, in bytes.
 ANSWER_LIMIT = 256 * 1024 * 1024
 
+#: A text of more characters is not embedded on the event loop, which others need: that takes more than some milliseconds.
+LONG_TEXT = 2_000
+
 #: The most that is repeated of what a model says that does not answer, in characters.
 SAID_LIMIT = 300
 
@@ -91,6 +94,8 @@ class Models:
         self._chat = chat
         self._observe = observe
         self._next_request = -math.inf
+        #: Held by whoever has a long text embedded here.
+        self._long = asyncio.Lock()
 
     @classmethod
     @asynccontextmanager
@@ -122,8 +127,12 @@ class Models:
     async def _lexical(self, texts: Sequence[str]) -> list[Vector]:
         made: list[Vector] = []
         for text in texts:
-            made.append(lexical.embed(text, self._embedding.dimensions))
-            await asyncio.sleep(0)
+            if len(text) > LONG_TEXT:  # one at a time, and beside the loop: a megabyte takes seconds
+                async with self._long:
+                    made.append(await asyncio.to_thread(lexical.embed, text, self._embedding.dimensions))
+            else:
+                made.append(lexical.embed(text, self._embedding.dimensions))
+                await asyncio.sleep(0)
         return made
 
     async def _of_the_api(self, texts: Sequence[str]) -> list[Vector]:
