@@ -239,17 +239,19 @@ async def test_a_row_that_somebody_has_locked_keeps_no_other_one_back_and_its_wr
     await documents.execute("INSERT INTO documents SELECT n, 'text ' || n FROM generate_series(1, 4) AS n")
     other = await asyncpg.connect(dsn)
     try:
-        async with other.transaction():
-            await other.execute("SELECT FROM documents WHERE id = 2 FOR UPDATE")
-            async with embedding(dsn) as (running, _):
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute("SELECT FROM documents WHERE id = 2 FOR UPDATE")
+        async with embedding(dsn) as (running, _):
 
-                async def the_others() -> bool:
-                    return await wrong(documents) == [2]
+            async def the_others() -> bool:
+                return await wrong(documents) == [2]
 
-                await eventually(the_others)
-                assert "lock timeout" in running.seen.of(EmbeddingFailed)[-1].problem
-                await other.execute("UPDATE documents SET touched = 1")  # whatever we have locked by then
-        async with embedding(dsn):
+            await eventually(the_others)
+            await eventually(lambda: bool(running.seen.of(EmbeddingFailed)))
+            assert "lock timeout" in running.seen.of(EmbeddingFailed)[-1].problem
+            await other.execute("UPDATE documents SET touched = 1")  # whatever we have locked by then
+            await transaction.commit()
             await eventually(lambda: all_right(documents))
     finally:
         await other.close()
