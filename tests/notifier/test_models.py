@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from afresh_notifier import lexical
+from afresh_notifier import models as models_module
+from afresh_notifier.clock import loop_time
 from afresh_notifier.errors import ModelError, ModelRefused
 from afresh_notifier.models import Models, shortened
 from afresh_notifier.observations import ChatFailed, Observation
@@ -67,9 +70,30 @@ def test_lexical_embeddings_find_what_shares_words_whatever_case_and_accents(dim
 def test_what_is_shortened_has_length_one_and_too_short_is_an_error() -> None:
     assert shortened([3.0, 4.0, 5.0], 2) == [0.6, 0.8]
     assert shortened([0.0, 0.0, 1.0], 2) == [0.0, 0.0]
+    assert shortened([1e155, 1e155, 1e300], 2) == pytest.approx([0.5**0.5, 0.5**0.5])
     with pytest.raises(ModelError, match="made with 1 numbers, and 2 are needed") as caught:
         shortened([1.0], 2)
     assert "embedding.dimensions = 2" in caught.value.hint
+
+
+async def test_a_long_text_is_embedded_without_keeping_everything_else_waiting() -> None:
+    text = " ".join(map(str, range(40_000)))
+    gaps = []
+
+    async def beside() -> None:
+        while True:
+            began = loop_time()
+            await asyncio.sleep(0)
+            gaps.append(loop_time() - began)
+
+    async with Models.opened(EmbeddingModelSettings(dimensions=64), ChatModelSettings(), lambda _: None) as models:
+        task = asyncio.create_task(beside())
+        began = loop_time()
+        made = await models.embed([text])
+        took = loop_time() - began
+        task.cancel()
+    assert max(gaps) < took / 2
+    assert made == [lexical.embed(text, 64)]
 
 
 async def test_texts_are_sent_in_batches_and_vectors_come_in_their_order() -> None:
@@ -81,6 +105,15 @@ async def test_texts_are_sent_in_batches_and_vectors_come_in_their_order() -> No
         assert {request["dimensions"] for request in api.requests} == {16}
         assert {request["model"] for request in api.requests} == {"m"}
         assert set(api.keys) == {"Bearer secret-key"}
+
+
+async def test_an_answer_that_comes_in_many_pieces_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with asked(dimensions=3072) as (models, _, _seen):
+        texts = [f"text {number}" for number in range(40)]
+        assert await models.embed(texts) == [lexical.embed(text, 3072) for text in texts]
+        monkeypatch.setattr(models_module, "ANSWER_LIMIT", 100_000)
+        with pytest.raises(ModelError, match="more than 100000 bytes"):
+            await models.embed(texts)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +140,16 @@ async def test_an_answer_that_is_none_is_an_error_that_says_so(
             await models.embed(["text"])
         assert type(caught.value) is kind
         assert "secret-key" not in str(caught.value) + caught.value.hint
+
+
+@pytest.mark.parametrize("status", [400, 401])
+async def test_what_a_model_says_is_repeated_in_one_line_without_the_key(status: int) -> None:
+    async with asked(key=" secret-key\n") as (models, api, _):
+        api.status, api.message = status, "your key secret-key\0is\nno good" + "!" * 100_000
+        with pytest.raises(ModelError, match="your key … is no good!!!") as caught:
+            await models.embed(["text"])
+        assert api.keys == ["Bearer secret-key"]
+        assert len(str(caught.value)) < 500
 
 
 async def test_an_api_that_does_not_answer_or_is_not_there_is_an_error() -> None:

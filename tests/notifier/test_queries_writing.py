@@ -228,6 +228,23 @@ async def test_a_client_that_leaves_in_the_middle_has_written_all_or_nothing_and
         assert await notes.fetchval("SELECT count(*) FROM notes WHERE id = 6") == 1
 
 
+async def test_where_the_connection_ends_with_the_commit_the_client_is_told_that_it_may_have_been_written(
+    notes: asyncpg.Connection, dsn: str, tmp_path: Path
+) -> None:
+    await notes.execute("""
+        CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(60); RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER die AFTER INSERT ON notes DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW WHEN (NEW.id = 7) EXECUTE FUNCTION die();
+    """)
+    async with asking(dsn, writing(tmp_path, "add", ADD, "id", "owner", "note")) as ask:
+        reply = await ask("add", "POST", json={"id": 7, "owner": "x", "note": "x"})
+        assert (reply.status, reply.code) == (503, "query_failed")
+        assert "may have been written all the same" in reply.json["detail"]
+        assert "before you send it again" in reply.json["hint"]
+        assert (await ask("add", "POST", json={"id": 8, "owner": "x", "note": "x"})).status == 200
+
+
 async def test_an_embedding_is_made_of_what_the_client_sends(db: asyncpg.Connection, dsn: str, tmp_path: Path) -> None:
     await db.execute("CREATE EXTENSION vector")
     sql = "SELECT $2::vector(8) AS vector, vector_dims($2)::int AS n, $1::text AS text"
@@ -284,13 +301,15 @@ async def test_a_turn_in_a_chat_is_answered_by_the_model_or_by_the_query(
     async with openai_api() as api, asking(dsn, chatting(tmp_path), chat={"url": api.url, "model": "m"}) as ask:
         assert await turn(ask, "hello") == ("model", "Certainly.")
         assert api.requests[-1]["messages"] == [{"role": "user", "content": "hello"}]
+        api.reply = "\0Certainly.\0"
+        assert await turn(ask, "hello") == ("model", "Certainly.")
         api.status = 500
         assert await turn(ask, "again") == ("query", "You said again")
         assert ask.running.seen.of(ChatFailed, query="say")
     async with asking(dsn, chatting(tmp_path)) as ask:
         assert await turn(ask, "without") == ("query", "You said without")
     said = [row["said"] for row in await db.fetch("SELECT said FROM turns ORDER BY id")]
-    assert said == ["hello", "Certainly.", "again", "You said again", "without", "You said without"]
+    assert said == [*("hello", "Certainly.") * 2, "again", "You said again", "without", "You said without"]
 
 
 @pytest.mark.parametrize(

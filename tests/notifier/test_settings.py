@@ -384,3 +384,20 @@ def test_what_tells_a_view_s_next_change_is_read_with_the_settings(tmp_path: Pat
     (tmp_path / "sql").mkdir()
     (tmp_path / "sql/next.sql").write_text("SELECT now();\n")
     assert load(file).views[0].next_change == "SELECT now()"
+
+
+@pytest.mark.parametrize(
+    "line", [r'key = "sec\nret"', 'key = "sécret"', 'url = "https://me:secret@example.com/v1"\nmodel = "m"']
+)
+def test_keys_that_cannot_be_sent_or_would_be_shown_are_refused_and_not_repeated(line: str) -> None:
+    (problem,) = problems(f"[chat]\n{line}")
+    assert problem.startswith("afresh.toml: chat.")
+    assert "expected" in problem
+    assert "ret" not in problem
+
+
+def test_the_line_break_at_the_end_of_a_key_is_none_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFRESH_EMBEDDING__KEY", "secret\n")
+    key = load().embedding.key
+    assert key is not None
+    assert key.get_secret_value() == "secret"

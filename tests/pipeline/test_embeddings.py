@@ -213,6 +213,71 @@ async def test_a_row_that_postgresql_refuses_keeps_no_other_one_back(documents: 
         assert any("row 2 is guarded" in one.problem for one in running.seen.of(EmbeddingFailed))
 
 
+@pytest.mark.parametrize("state", ["55000", "40001", "57014", "08000"])
+async def test_whatever_a_trigger_raises_keeps_no_other_row_back(
+    documents: asyncpg.Connection, dsn: str, state: str
+) -> None:
+    await documents.execute(f"""
+        CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.id = 2 THEN RAISE 'row 2 is guarded' USING ERRCODE = '{state}'; END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER guard BEFORE UPDATE ON documents FOR EACH ROW EXECUTE FUNCTION guard();
+        INSERT INTO documents SELECT n, 'text ' || n FROM generate_series(1, 4) AS n
+    """)
+    async with embedding(dsn):
+
+        async def the_others() -> bool:
+            return await wrong(documents) == [2]
+
+        await eventually(the_others)
+
+
+async def test_a_row_that_somebody_has_locked_keeps_no_other_one_back_and_its_writer_is_not_disturbed(
+    documents: asyncpg.Connection, dsn: str
+) -> None:
+    await documents.execute("INSERT INTO documents SELECT n, 'text ' || n FROM generate_series(1, 4) AS n")
+    other = await asyncpg.connect(dsn)
+    try:
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute("SELECT FROM documents WHERE id = 2 FOR UPDATE")
+        async with embedding(dsn) as (running, _):
+
+            async def the_others() -> bool:
+                return await wrong(documents) == [2]
+
+            await eventually(the_others)
+            await eventually(lambda: bool(running.seen.of(EmbeddingFailed)))
+            assert "lock timeout" in running.seen.of(EmbeddingFailed)[-1].problem
+            await other.execute("UPDATE documents SET touched = 1")  # whatever we have locked by then
+            await transaction.commit()
+            await eventually(lambda: all_right(documents))
+    finally:
+        await other.close()
+
+
+async def test_a_table_whose_texts_always_change_keeps_no_other_one_back(
+    documents: asyncpg.Connection, dsn: str
+) -> None:
+    await documents.execute("""
+        CREATE TABLE others (id int PRIMARY KEY, body text, made vector(8));
+        SELECT afresh.watch_embedding('others', 'body');
+        CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN NEW.body := NEW.body || '.'; RETURN NEW; END $$;
+        CREATE TRIGGER again BEFORE UPDATE OF short ON documents FOR EACH ROW EXECUTE FUNCTION again();
+    """)
+    more = {"table": "others", "text": "body", "column": "made", "dimensions": 8}
+    async with afresh(dsn, embeddings=[*SECTIONS, more], embedding={"dimensions": 16}) as running:
+        await documents.execute("INSERT INTO documents VALUES (1, 'one'); INSERT INTO others VALUES (1, 'one')")
+
+        async def made() -> bool:
+            return bool(await documents.fetchval("SELECT made IS NOT NULL FROM others"))
+
+        await eventually(made)
+        await eventually(lambda: len(running.seen.of(EmbeddingsWaiting)) > 4)
+
+
 async def test_what_is_not_as_the_settings_say_is_said_and_used_as_soon_as_it_is(
     documents: asyncpg.Connection, dsn: str
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from afresh_notifier import jobs as jobs_module
 from afresh_notifier.errors import SettingsError
 from afresh_notifier.jobs import Job, carry_out
-from afresh_notifier.observations import JobDone, JobFailed
+from afresh_notifier.observations import JobDone, JobFailed, Warned
 from afresh_notifier.settings import Settings
 from conftest import eventually
 from support.scenario import afresh
@@ -118,6 +118,38 @@ async def test_what_cannot_be_run_is_said_and_harms_nothing_else(
         failed = await running.seen.until(JobFailed, job="count")
         assert problem in failed.problem
         await running.seen.until(JobDone, job="good")
+        assert await count(runs) == 1
+
+
+@pytest.mark.parametrize("result", ["date '0044-03-15 BC'", "timestamptz '20000-01-01'"])
+async def test_what_a_job_gives_is_not_read(runs: asyncpg.Connection, dsn: str, tmp_path: Path, result: str) -> None:
+    await missed(runs)
+    statement = f"INSERT INTO runs DEFAULT VALUES RETURNING {result}"
+    async with afresh(dsn, jobs=[job(tmp_path, statement)]) as running:
+        await running.seen.until(JobDone, job="count")
+        assert await count(runs) == 1
+
+
+async def test_where_it_cannot_be_seen_what_was_run_that_is_said_once_and_jobs_are_run_as_soon_as_it_can(
+    runs: asyncpg.Connection, dsn: str, tmp_path: Path
+) -> None:
+    await missed(runs)
+    await runs.execute("ALTER TABLE afresh.jobs RENAME TO other")
+    async with afresh(dsn, jobs=[job(tmp_path)]) as running:
+        await running.seen.until(Warned, about="jobs")
+        await runs.execute("ALTER TABLE afresh.other RENAME TO jobs")
+        await running.seen.until(JobDone, job="count")
+        assert len(running.seen.of(Warned, about="jobs")) == 1
+
+
+async def test_a_job_whose_row_was_taken_away_is_run_at_its_next_time_all_the_same(
+    runs: asyncpg.Connection, dsn: str, tmp_path: Path
+) -> None:
+    await missed(runs)
+    async with afresh(dsn, jobs=[job(tmp_path, "INSERT INTO runs SELECT FROM not_yet")]) as running:
+        await running.seen.until(JobFailed, job="count")
+        await runs.execute("DELETE FROM afresh.jobs; CREATE TABLE not_yet AS SELECT 1 AS x")
+        await running.seen.until(JobDone, job="count")
         assert await count(runs) == 1
 
 

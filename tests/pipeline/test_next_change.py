@@ -66,6 +66,18 @@ async def test_a_view_is_refreshed_at_each_instant_and_not_in_between(events: as
         assert running.service.board.views["public.begun"].next_change is None
 
 
+async def test_the_time_that_a_commit_takes_is_none_that_the_view_is_old(events: asyncpg.Connection, dsn: str) -> None:
+    await events.execute("""
+        CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NULL; END';
+        CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON afresh.invalidation_log DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION slow();
+    """)
+    async with clocked(dsn, "SELECT now() + interval '1 hour'") as running:
+        done = await running.seen.until(RefreshDone, view="public.begun")
+        assert done.next_change is not None
+        assert done.next_change < 3599.5
+
+
 async def test_what_came_due_while_nobody_served_is_shown_when_somebody_does(
     events: asyncpg.Connection, dsn: str
 ) -> None:
@@ -92,6 +104,8 @@ async def test_what_came_due_while_nobody_served_is_shown_when_somebody_does(
         ("SELECT 1", "which is no instant"),
         ("SELECT localtimestamp + interval '1 hour'", "which is no instant"),
         ("SELECT now()", "already"),
+        ("SELECT timestamptz '0044-03-15 BC'", "cannot be read"),
+        ("SELECT timestamptz '20000-01-01'", "cannot be read"),
         ("SELECT now(), now()", "1 rows of 2 columns"),
         ("SELECT now() FROM generate_series(1, 2)", "2 rows of 1 columns"),
         ("SELECT 1 / 0 WHERE true", "division by zero"),

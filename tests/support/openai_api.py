@@ -21,6 +21,8 @@ class Api:
     requests: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     status: int = 200
+    #: What is said with another status.
+    message: str = "not today"
     refused: str | None = None
     silent: bool = False
     #: How many numbers there are in an embedding in place of what was asked for.
@@ -42,7 +44,7 @@ class Api:
         if self.silent:
             await asyncio.sleep(3600)
         if self.status != 200:
-            return web.json_response({"error": {"message": "not today"}}, status=self.status)
+            return web.json_response({"error": {"message": self.message}}, status=self.status)
         if self.body is not None:
             return web.json_response(self.body)
         if request.path.endswith("/chat/completions"):

@@ -38,6 +38,7 @@ from afresh_notifier.observations import (
 )
 from afresh_notifier.resources import query
 from afresh_notifier.settings import DatabaseSettings
+from afresh_notifier.settings_values import folded_name
 from afresh_notifier.settings_work import EmbeddingModelSettings
 
 #: How often the queue is looked at though nothing was heard, in seconds.
@@ -114,24 +115,27 @@ class Embedder:
         """Work off what is due; returns whether the model and PostgreSQL could be asked."""
         try:
             connection = await self._connected()
-            if self._look:
-                self._look = False
-                await self._look_up(connection)
-            for source in self._sources:
-                while self._lease.term is not None:
+            busy = True
+            while (
+                busy and self._lease.term is not None
+            ):  # in turn: one that has always something keeps no other one back
+                if self._look:
+                    self._look = False
+                    await self._look_up(connection)
+                busy = False
+                for source in self._sources:
                     batch = await self._some(connection, source)
                     if batch.model_down:
                         return False
-                    if not batch.taken:
-                        break
-            if loop_time() >= self._count_at:
-                await self._count(connection)
-                self._count_at = loop_time() + COUNT_PACE
+                    busy = busy or batch.taken > 0
+                if loop_time() >= self._count_at:
+                    await self._count(connection)
+                    self._count_at = loop_time() + COUNT_PACE
         except database.TRANSIENT as error:
             self._drop_connection()
             self._look = True
             for wanted in self._wanted:
-                self._failed(wanted.table, 0, database.said(error)[0] or "PostgreSQL did not answer", "")
+                self._failed(folded_name(wanted.table), 0, database.said(error)[0] or "PostgreSQL did not answer", "")
             return False
         return True
 

@@ -41,6 +41,10 @@ PATIENCE = 120.0
 #: First wait, in seconds, before a row that failed is tried again; the longest is `embedding.retry_max`.
 RETRY_FIRST = 2.0
 
+#: How long the storing of one row may take, and how much of that it may wait for a lock, in seconds: less than PostgreSQL's
+#: `deadlock_timeout`, so that where a writer and we wait for each other it is we who give up.
+STORE_LIMITS = 5.0, 0.2
+
 #: What pgvector's types are called that can hold embeddings.
 VECTORS = ("vector", "halfvec")
 
@@ -225,7 +229,7 @@ class _Work:
             vectors = await self._vectors({key: text for key, text in texts.items() if text and text.strip()})
             await self._store(keys, texts, vectors)
         except (ModelRefused, asyncpg.PostgresError) as error:
-            if isinstance(error, asyncpg.PostgresError) and not database.is_about_statement(error):
+            if isinstance(error, asyncpg.PostgresError) and _is_about_server(error):
                 raise
             if len(keys) > 1:
                 await self.embed(keys[: len(keys) // 2])
@@ -254,8 +258,10 @@ class _Work:
         """Between the reading of a text and this the row may have changed, or gone: then it waits anew, or for nothing."""
         stored, nothing = 0, [None] * len(self._source.wanted.columns)
         async with self._connection.transaction():
-            # The table's own triggers are a user's, and know no names but those.
+            # The table's own triggers are a user's, and know no names but those; and a writer of one of the rows who takes
+            # long, or who waits for another one of them, is not waited for by all.
             await self._connection.execute(query("set_search_path"), "public")
+            await self._connection.execute(query("embedding_limits"), *map(database.milliseconds, STORE_LIMITS))
             statement = await self._connection.prepare(self._source.store)
             for key in sorted(texts):  # in one order, so that two who store the same rows wait, and do not deadlock
                 stored += await statement.fetchval(key, texts[key], *vectors.get(key, nothing)) is not None
@@ -268,3 +274,11 @@ class _Work:
         self.problem, self.hint = database.said(error)
         ids = [id_ for key in keys for id_ in self._ids[key]]
         await self._connection.execute(query("embedding_failed"), ids, wait, self.problem, int(self.down is None))
+
+
+def _is_about_server(error: asyncpg.PostgresError) -> bool:
+    """Whether no row could be stored now: the connection has ended, or the server has no room.
+
+    Whatever else the server says is of one row: a user's trigger may raise any error, and somebody may have it locked.
+    """
+    return getattr(error, "severity_en", None) != "ERROR" or (error.sqlstate or "").startswith("53")

@@ -20,7 +20,6 @@ cut off, and undone.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from afresh_notifier import database
 from afresh_notifier.clock import loop_time
 from afresh_notifier.errors import PackError
 from afresh_notifier.lease import Lease
-from afresh_notifier.observations import JobDone, JobFailed, Observe
+from afresh_notifier.observations import JobDone, JobFailed, Observe, Warned
 from afresh_notifier.packs import InstalledPack
 from afresh_notifier.resources import query
 from afresh_notifier.schedule import following, newest
@@ -146,7 +145,8 @@ async def _take_turn(connection: asyncpg.Connection, job: Job, due: datetime, *,
     await savepoint.start()
     try:
         await connection.execute(query("job_limits"), database.milliseconds(job.timeout))
-        await connection.fetch(job.statement)
+        # What it gives is nobody's, and not read: it may be long, or hold what has no like in Python, as a date BC.
+        await connection.executemany(job.statement, [()])
     except asyncpg.PostgresError as error:
         if database.is_last_word(error):
             raise
@@ -173,6 +173,8 @@ class Jobs:
         self._observe = observe
         self._states: dict[str, _State] = {}
         self._term: int | None = None
+        #: Why it cannot be seen what was run when, as it was said last.
+        self._problem = ""
 
     async def run(self) -> None:
         """Look every `PACE` seconds, until cancelled."""
@@ -181,14 +183,18 @@ class Jobs:
         async with asyncio.TaskGroup() as group:
             while True:
                 if self._lease.term is not None:
-                    with contextlib.suppress(*database.TRANSIENT):
-                        await self._look(group)
+                    await self._look(group)
                 await asyncio.sleep(PACE)
 
     async def _look(self, group: asyncio.TaskGroup) -> None:
         if self._term != self._lease.term:  # somebody else may have run them meanwhile
-            await self._read()
-            self._term = self._lease.term
+            term = self._lease.term
+            try:
+                await self._read()
+            except database.TRANSIENT as error:
+                self._unread(error)
+                return
+            self._term, self._problem = term, ""
         now = datetime.now(UTC)
         for job in self._jobs:
             state = self._states[job.name]
@@ -197,9 +203,18 @@ class Jobs:
             if due is not None and due > state.due and idle and loop_time() >= state.retry_at:
                 state.task = group.create_task(self._carry_out(job, state, due), name=f"job {job.name}")
 
+    def _unread(self, error: BaseException) -> None:
+        """No job can be run: say so, once for each reason."""
+        problem, hint = database.said(error)
+        if problem != self._problem:
+            self._problem = problem
+            to_do = hint or "run `afresh migrate up`, or let our role use afresh.jobs (`afresh sql --role`)"
+            self._observe(Warned(about="jobs", what=f"none can be run: {problem}", to_do=to_do))
+
     async def _read(self) -> None:
         async with database.connection(self._database, name="afresh jobs") as connection:
-            await connection.execute(query("job_first"), [job.name for job in self._jobs])
+            seen = [state.due if (state := self._states.get(job.name)) is not None else None for job in self._jobs]
+            await connection.execute(query("job_first"), [job.name for job in self._jobs], seen)
             rows = {row["name"]: row["due"] for row in await connection.fetch(query("job_rows"))}
         for job in self._jobs:
             state = self._states.setdefault(job.name, _State(rows[job.name]))
@@ -236,3 +251,5 @@ class Jobs:
             self._observe(JobDone(job=job.name, due=due.isoformat(), seconds=loop_time() - began))
         if outcome.due is not None:
             state.due, state.failures, state.retry_at = outcome.due, 0, float("-inf")
+        else:
+            self._term = None  # somebody else has it in hand, or has taken its row away, which is then put back

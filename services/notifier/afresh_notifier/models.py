@@ -40,9 +40,19 @@ REFUSALS = (400, 413, 422)
 #: The most that is read of an answer, in bytes.
 ANSWER_LIMIT = 256 * 1024 * 1024
 
+#: A text of more characters is not embedded on the event loop, which others need: that takes more than some milliseconds.
+LONG_TEXT = 2_000
+
+#: The most that is repeated of what a model says that does not answer, in characters.
+SAID_LIMIT = 300
 
 #: What to do about others.
-_HINTS = {401: "check its key", 403: "check its key", 404: "check url and model", 429: "set its pace, or ask for less"}
+_HINTS = {
+    401: "check its key",
+    403: "check its key",
+    404: "check url and model",
+    429: "set embedding.pace, or ask for less",
+}
 
 
 class _Embedding(BaseModel):
@@ -84,6 +94,8 @@ class Models:
         self._chat = chat
         self._observe = observe
         self._next_request = -math.inf
+        #: Held by whoever has a long text embedded here.
+        self._long = asyncio.Lock()
 
     @classmethod
     @asynccontextmanager
@@ -106,7 +118,8 @@ class Models:
             return None
         try:
             answer = await self._post(self._chat, "chat/completions", {"messages": messages})
-            return _read(_COMPLETION, answer, "a chat completion").choices[0].message.content
+            content = _read(_COMPLETION, answer, "a chat completion").choices[0].message.content
+            return content.replace("\0", "")  # which is in no text of PostgreSQL's
         except ModelError as error:
             self._observe(ChatFailed(query=query, problem=error.problem, hint=error.hint))
             return None
@@ -114,8 +127,12 @@ class Models:
     async def _lexical(self, texts: Sequence[str]) -> list[Vector]:
         made: list[Vector] = []
         for text in texts:
-            made.append(lexical.embed(text, self._embedding.dimensions))
-            await asyncio.sleep(0)
+            if len(text) > LONG_TEXT:  # one at a time, and beside the loop: a megabyte takes seconds
+                async with self._long:
+                    made.append(await asyncio.to_thread(lexical.embed, text, self._embedding.dimensions))
+            else:
+                made.append(lexical.embed(text, self._embedding.dimensions))
+                await asyncio.sleep(0)
         return made
 
     async def _of_the_api(self, texts: Sequence[str]) -> list[Vector]:
@@ -158,9 +175,9 @@ class Models:
                 timeout=aiohttp.ClientTimeout(total=settings.timeout),
                 allow_redirects=False,
             ) as response:
-                content = await response.content.read(ANSWER_LIMIT)
+                content = await _content(url, response)
                 if response.status != 200:
-                    raise _refusal(url, response.status, content)
+                    raise _refusal(url, response.status, content, settings)
                 return content
         except TimeoutError as error:
             raise ModelError(
@@ -179,7 +196,7 @@ def shortened(vector: Vector, dimensions: int) -> Vector:
             hint=f"set embedding.dimensions = {dimensions} or more",
         )
     beginning = vector[:dimensions]
-    length = math.sqrt(math.fsum(value * value for value in beginning))
+    length = math.hypot(*beginning)
     return [value / length for value in beginning] if length else beginning
 
 
@@ -193,21 +210,29 @@ def _read(adapter: TypeAdapter[Answer], content: bytes, what: str) -> Answer:
         ) from error
 
 
-def _refusal(url: str, status: int, content: bytes) -> ModelError:
-    """What a model says that does not answer."""
-    text = content[:2000].decode("utf-8", "replace")
+async def _content(url: str, response: aiohttp.ClientResponse) -> bytes:
+    """All of an answer, which comes in pieces. Raises `ModelError` where there is no end of it."""
+    pieces, size = [], 0
+    async for piece in response.content.iter_any():
+        size += len(piece)
+        if size > ANSWER_LIMIT:
+            raise ModelError(f"{url} answers with more than {ANSWER_LIMIT} bytes", hint="check url and model")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _refusal(url: str, status: int, content: bytes, settings: ModelSettings) -> ModelError:
+    """What a model says that does not answer: some of it, in one line, and without the key, which some APIs repeat."""
     try:
         document = orjson.loads(content)
         said = document["error"]["message"] if isinstance(document["error"], dict) else document["error"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        said = " ".join(text.split())[:200]
-    problem = f"{url} answers {status}: {said}"
+        said = content[:2000].decode("utf-8", "replace")
+    text = str(said)
+    if settings.key is not None and settings.key.get_secret_value():
+        text = text.replace(settings.key.get_secret_value(), "…")
+    text = " ".join(text.replace("\0", " ").split())  # what PostgreSQL takes for a text, too
+    problem = f"{url} answers {status}: {text[:SAID_LIMIT]}"
     if status in REFUSALS:
         return ModelRefused(problem)
-    hints = {
-        401: "check its key",
-        403: "check its key",
-        404: "check url and model",
-        429: "set embedding.pace, or ask for less",
-    }
-    return ModelError(problem, hint=hints.get(status, ""))
+    return ModelError(problem, hint=_HINTS.get(status, ""))

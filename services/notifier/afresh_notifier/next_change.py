@@ -9,8 +9,9 @@ but they have dirtied the view, whose next refresh asks again.
 A question that fails undoes nothing of the refresh: it stands behind a savepoint. The view is then refreshed again after
 `FALLBACK` seconds, so that it never stays old for long because of it.
 
-The wait is counted from the server's clock as it is at the end of the question, by our own clock from then on. Where that
-runs a little faster, the view is refreshed that much early, and the same instant is told again.
+The wait is counted from the server's clock as it is at the end of the question, by our own clock from then on, also while
+the refresh commits. Where that runs a little faster, the view is refreshed that much early, and the same instant is told
+again.
 """
 
 from __future__ import annotations
@@ -59,6 +60,9 @@ async def ask(connection: Connection, statement: str) -> NextChange:
         await savepoint.rollback()
         what, hint = database.said(error)
         return _unknown(what, hint or "correct the SQL")
+    except (ValueError, OverflowError) as error:  # no calendar of Python's has it
+        await savepoint.rollback()
+        return _unknown(f"it gives what cannot be read: {error}", "SELECT an instant of the years 1 to 9999, or NULL")
     await savepoint.commit()
     assert clock is not None  # noqa: S101 - a SELECT without FROM has one row
     if len(rows) > 1 or (rows and len(rows[0]) != 1):

@@ -107,7 +107,8 @@ def choose(view: str, *, populated: bool, usable_index: bool, blocking: bool) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refreshed:
-    """A refresh that has committed: how it was done, what followed, and when the view's content will be another."""
+    """A refresh that has committed: how it was done, what followed, and when from then on the view's content will be
+    another."""
 
     method: Method
     consequences: Consequences
@@ -160,6 +161,7 @@ async def _transaction(
                 await connection.execute(statement)
                 limit.reschedule(clock() + 2 * GRACE)
                 changes = NEVER if next_change is None else await ask(connection, next_change)
+                asked_at = clock()
                 limit.reschedule(clock() + GRACE)
                 await connection.execute(query("finishing"))
                 consequences = follow(marked)
@@ -174,6 +176,8 @@ async def _transaction(
                 raise
             limit.reschedule(clock() + GRACE)
             await transaction.commit()
+            # The clock has gone on: others may have had the log's lock, and a commit may take long.
+            changes = replace(changes, seconds=max(0.0, changes.seconds - (clock() - asked_at)))
             return Refreshed(method=method, consequences=consequences, next_change=changes)
     except (TimeoutError, asyncio.CancelledError, asyncpg.InterfaceError, asyncpg.InternalClientError):
         database.cut(connection)

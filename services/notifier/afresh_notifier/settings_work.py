@@ -50,12 +50,23 @@ def _http_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("expected an address such as https://api.openai.com/v1")
+    if "@" in parts.netloc:  # addresses are shown, to clients too
+        raise PydanticCustomError(AT_ODDS, "expected an address without a user and a password: there is key", {})
     return value.rstrip("/")
+
+
+def _key(value: SecretStr) -> SecretStr:
+    """A file's last line break is none of the key's; one in the middle could not be sent in a header."""
+    key = value.get_secret_value().strip()
+    if not key.isprintable() or not key.isascii():
+        raise PydanticCustomError(AT_ODDS, "expected a key of one line, in ASCII", {})  # which does not repeat it
+    return SecretStr(key)
 
 
 Schedule = Annotated[str, AfterValidator(_schedule)]
 TimeZone = Annotated[str, AfterValidator(_timezone)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+ApiKey = Annotated[SecretStr, AfterValidator(_key)]
 
 
 class JobSettings(Section):
@@ -91,7 +102,7 @@ class ModelSettings(Section):
     url: HttpUrl | None = Field(
         None, description="Where an OpenAI-compatible API answers, `https://api.openai.com/v1`."
     )
-    key: SecretStr | None = Field(None, description="Its key, sent as `Authorization: Bearer`.")
+    key: ApiKey | None = Field(None, description="Its key, sent as `Authorization: Bearer`.")
     model: str = Field("", description="The model to ask.")
     timeout: Period = Field(20.0, description="How long an answer may take.")
 

@@ -56,7 +56,7 @@ async def _run(settings: DatabaseSettings, job: Job) -> None:
     """Raises `DatabaseError` where it fails, or somebody else is running it."""
     async with database.connection(settings, name=f"afresh job {job.name}") as connection:
         database.require_installed(await database.facts(connection))
-        await connection.execute(query("job_first"), [job.name])
+        await connection.execute(query("job_first"), [job.name], [None])
         outcome = await jobs.carry_out(connection, job, datetime.now(UTC).replace(second=0, microsecond=0), anyway=True)
     if outcome.problem:
         raise DatabaseError(f"{job.name} failed, and is undone: {outcome.problem}", hint=outcome.hint)

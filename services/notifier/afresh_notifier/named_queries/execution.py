@@ -161,7 +161,7 @@ class Execution:
             chat = query.chat
             text: str = await connection.fetchval(statement("query_conclude"), row, chat.messages, chat.answer, answer)
             if query.then:
-                await connection.fetch(query.then, text)
+                await connection.executemany(query.then, [(text,)])  # and nothing of what it gives is read
         return text
 
     async def batches(
@@ -216,11 +216,11 @@ class Execution:
             yield
         except QueryError:
             raise
-        except asyncpg.PostgresError as error:
-            raise _explain(query, error) from error
         except database.TRANSIENT as error:
+            if isinstance(error, asyncpg.PostgresError) and not database.is_last_word(error):
+                raise _explain(query, error) from error
             what, hint = f"PostgreSQL does not answer: {database.said(error)[0]}", "ask again"
-            if query.writes:
+            if query.writes:  # the end of the connection may be all that is heard of a commit
                 what, hint = (
                     f"{what}; it may have been written all the same",
                     "see whether it was before you send it again",
