@@ -221,13 +221,14 @@ class Live:
             self._forget(watched)
 
     def _warn(self, watched: _Watched, error: QueryError) -> None:
-        """Say once to each who reads that there is no answer now; the next one is told whatever it is."""
-        for subscriber, id in watched.askers.keys() - watched.warned:  # noqa: A001
+        """Say once to each who reads that there is no answer now; the next one he is told whatever it is."""
+        for asker in watched.askers.keys() - watched.warned:
+            subscriber, id = asker  # noqa: A001
             message = Error(id=id, code=error.code, message=error.problem)
             if subscriber.reads(self._buffer) and not subscriber.transport.is_closing():
                 subscriber.transport.write(subscriber.frame(message, _NOWHERE))
-        watched.warned.update(watched.askers)
-        watched.askers.update(dict.fromkeys(watched.askers))
+                watched.warned.add(asker)
+                watched.askers[asker] = None
 
     async def _spread(self, watched: _Watched) -> None:
         frames: dict[str, bytes] = {}
