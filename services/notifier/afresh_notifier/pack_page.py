@@ -89,22 +89,25 @@ def _views(pack: InstalledPack, rows: Iterable[asyncpg.Record]) -> str:
 
 
 def _diagram(pack: InstalledPack, plan: Plan) -> str:
-    """What invalidates what: tables, the views that hang on them, patterns, and the queries that these make stale."""
+    """What invalidates what: tables, the views that hang on them, patterns, and the queries that these make stale.
+
+    Views come in the order of their names: the catalogue's is another one from process to process.
+    """
     known, drawing = plan.patterns, _Drawing()
     for table, templates in known.tables.items():
-        for view in known.catalogue.reading(table):
+        for view in sorted(known.catalogue.reading(table)):
             drawing.arrow(("table", name_pattern(table)), ("view", name_pattern(view)))
         sent = {one.text for view in known.catalogue.hanging_on(table) for one in known.views.get(view, ())}
         for template in templates:
             if template.text not in sent:
                 drawing.arrow(("table", name_pattern(table)), ("pattern", template.text))
-    for view, templates in known.views.items():
-        for child in known.catalogue.children(view):
+    for view, templates in sorted(known.views.items()):
+        for child in sorted(known.catalogue.children(view)):
             drawing.arrow(("view", name_pattern(view)), ("view", name_pattern(child)))
         for template in templates:
             drawing.arrow(("view", name_pattern(view)), ("pattern", template.text))
     every = {one.text: one.literal for many in (*known.tables.values(), *known.views.values()) for one in many}
-    for text, literal in every.items():
+    for text, literal in sorted(every.items()):
         for asked in pack.settings.queries:
             if not asked.writes and asked.template.literal.startswith(literal):
                 drawing.arrow(("pattern", text), ("query", asked.name))
