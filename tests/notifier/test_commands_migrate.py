@@ -75,6 +75,16 @@ async def test_up_status_and_down(tmp_path: Path, empty: str) -> None:
     assert not {"afresh.watched", "mine"} & await tables(empty)
 
 
+async def test_a_pack_in_the_folder_itself_can_be_removed(tmp_path: Path, empty: str) -> None:
+    folders.pack(tmp_path, "mine")
+    (tmp_path / "afresh.toml").write_text('packs = ["./mine"]', encoding="utf-8")
+    assert (await afresh("migrate", "up", folder=tmp_path, dsn=empty)).code == 0
+    down = await afresh("migrate", "down", "--yes", "--pack", "./mine", folder=tmp_path, dsn=empty)
+    assert (down.code, down.err) == (0, "")
+    assert "mine" not in await tables(empty)
+    assert "afresh.watched" in await tables(empty)
+
+
 async def test_dsn_goes_before_the_settings(tmp_path: Path, empty: str) -> None:
     ended = await afresh("migrate", "up", "--dsn", empty, folder=tmp_path, dsn="postgresql://nowhere/x")
     assert ended.code == 0

@@ -244,6 +244,7 @@ async def test_verify_fails_where_a_check_fails_and_runs_the_others(tmp_path: Pa
     shown = await afresh("verify", folder=tmp_path, dsn=dsn)
     assert shown.code == 1
     assert shown.out.count("FAILED") == len(verifies) - 1
+    assert shown.out.splitlines()[-1].startswith("7 checks, 6 failed: bad, one; broken, verify.sql can be run; ")
     assert "[/]" in shown.out
 
 

@@ -42,6 +42,13 @@ def test_a_path_names_a_pack_of_the_users_own(tmp_path: Path) -> None:
         packs.find(str(tmp_path / "nothing"))
 
 
+def test_a_pack_beside_the_settings_is_found_again_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders.pack(tmp_path, "mine")
+    monkeypatch.chdir(tmp_path)
+    pack = packs.find("./mine")
+    assert packs.find(pack.path).name == "mine"
+
+
 def test_a_malformed_pack_is_an_error_of_its_file(tmp_path: Path) -> None:
     home = Path(folders.pack(tmp_path, "mine"))
     (home / "pack.toml").write_text("[pack]\nname = 'mine'", encoding="utf-8")

@@ -173,7 +173,11 @@ async def _migrations(scope: Scope) -> list[Migration]:
         found = await pogo_sql.read_migrations(scope.folder, None, schema_name=scope.ledger)
         return topological_sort([migration.load() for migration in sorted(found, key=lambda m: m.id)])
     except BadMigrationError as error:
-        raise MigrationError(f"{scope.folder}: {error}", hint="mend the migration file") from error
+        raise MigrationError(
+            f"{scope.folder}: {error}",
+            hint="a migration is a file with `-- migrate: apply` and `-- migrate: rollback` on lines of their own, "
+            "and SQL under each; docs/packs.md shows one",
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise MigrationError(f"{scope.folder}: the migrations cannot be read: {error}") from error
 

@@ -89,9 +89,12 @@ def _views(pack: InstalledPack, rows: Iterable[asyncpg.Record]) -> str:
 
 
 def _diagram(pack: InstalledPack, plan: Plan) -> str:
-    """What invalidates what: tables, the views that hang on them, patterns, and the queries that these make stale."""
+    """What invalidates what: tables, the views that hang on them, patterns, and the queries that these make stale.
+
+    Views come in the order of their names: the catalogue's is another one from process to process.
+    """
     known, drawing = plan.patterns, _Drawing()
-    for table, templates in sorted(known.tables.items()):
+    for table, templates in known.tables.items():
         for view in sorted(known.catalogue.reading(table)):
             drawing.arrow(("table", name_pattern(table)), ("view", name_pattern(view)))
         sent = {one.text for view in known.catalogue.hanging_on(table) for one in known.views.get(view, ())}

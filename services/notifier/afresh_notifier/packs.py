@@ -30,6 +30,11 @@ class InstalledPack:
         return self.settings.pack.name
 
     @property
+    def path(self) -> str:
+        """What `find` finds it by: absolute, as `Path` takes the `./` off, and a bare name is one of Afresh's own packs."""
+        return str(self.folder.absolute())
+
+    @property
     def scope(self) -> Scope:
         """Its migrations."""
         return Scope(name=self.name, folder=self.folder / "migrations")
@@ -53,7 +58,7 @@ def find(name: str) -> InstalledPack:
     if not (folder / "pack.toml").is_file():
         known = available()
         raise PackError(
-            f"there is no pack {name!r} ({folder / 'pack.toml'} does not exist)",
+            f"there is no pack {name!r} ({(folder / 'pack.toml').absolute()} does not exist)",
             hint=did_you_mean(name, known)
             or f"known packs: {', '.join(known)}; a pack of your own is named by its path, such as ./packs/mine",
         )

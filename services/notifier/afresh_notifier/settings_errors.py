@@ -25,6 +25,12 @@ _EXPECTED = {
     "tuple_type": "expected a list",
     "string_type": "expected text in quotes",
     "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+    "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
 }
 
 Place = tuple[int | str, ...]

@@ -51,7 +51,7 @@ def demo(once: bool, clients: int, rate: float, port: int | None, names: Sequenc
                 server = stack.enter_context(EmbeddedServer())
             dsn = server.dsn()
         settings = Settings(
-            packs=tuple(str(pack.folder) for pack in chosen),
+            packs=tuple(pack.path for pack in chosen),
             database=DatabaseSettings(dsn=dsn),
             server=ServerSettings(port=port if port is not None else 0 if once else 8080),
         )

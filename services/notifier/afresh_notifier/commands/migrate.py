@@ -135,7 +135,9 @@ async def _shown(steps: AsyncIterator[Step], total: int, doing: str, done: str, 
 def _requirements(known: Sequence[packs.InstalledPack]) -> dict[str, frozenset[str]]:
     """For each pack that comes with Afresh or is ``known``: every pack that it requires, at any distance."""
     found = {pack.name: pack for pack in packs.find_all(packs.available())} | {pack.name: pack for pack in known}
-    return {name: frozenset(pack.name for pack in packs.find_all([str(found[name].folder)])) - {name} for name in found}
+    return {
+        name: frozenset(needed.name for needed in packs.find_all([pack.path])) - {name} for name, pack in found.items()
+    }
 
 
 async def _refuse_required(

@@ -97,5 +97,6 @@ def _print(checks: Sequence[Check]) -> None:
             mark = Text("ok", style="green") if check.ok else Text("FAILED", style="bold red")
             table.add_row(check.check, check.expected, check.found, mark)
         screen.print(table)
-    failed = sum(not check.ok for check in checks)
-    screen.print(f"{counted(len(checks), 'check')}, {failed} failed")
+    failed = [check for check in checks if not check.ok]
+    named = ": " + "; ".join(f"{check.pack}, {check.check}" for check in failed) if failed else ""
+    screen.print(Text(f"{counted(len(checks), 'check')}, {len(failed)} failed{named}"), soft_wrap=True)

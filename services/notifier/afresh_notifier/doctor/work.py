@@ -57,7 +57,8 @@ async def check_embeddings(connection: asyncpg.Connection, wanted: Sequence[Want
         waiting = await connection.fetchrow(query("embedding_waiting"), source.members, one.text, 10_000)
         assert waiting is not None  # noqa: S101 - an aggregate without GROUP BY has one row
         if waiting["failed"]:
-            what = f"{waiting['failed']} rows could not be embedded: {waiting['problem']}"
+            rows = "1 row" if waiting["failed"] == 1 else f"{waiting['failed']} rows"
+            what = f"{rows} could not be embedded: {waiting['problem']}"
             findings.append(warning(about, what, "mend that; the service tries them again, and so does `afresh embed`"))
         elif await _some_lack_theirs(connection, source):
             findings.append(warning(about, "some rows have a text, and no embedding", "run `afresh embed`"))

@@ -142,7 +142,7 @@ def unusable(query: NamedQuery, error: asyncpg.PostgresError, *, hint: str = "")
     return QueryUnusable(
         query.name,
         f"{query.file}: {what}",
-        hint=hint or "correct the SQL, or create what it names; nothing has to be started anew",
+        hint=hint or "create what it names, which takes no new start; or correct the SQL, and start the service anew",
     )
 
 
