@@ -187,6 +187,22 @@ async def test_one_text_that_the_model_refuses_keeps_no_other_one_back(documents
         await eventually(lambda: all_right(documents))
 
 
+async def test_a_text_of_which_the_model_fails_keeps_no_other_one_back(documents: asyncpg.Connection, dsn: str) -> None:
+    async with embedding(dsn, batch=8) as (_, api):
+        api.poison = "bad"
+        await documents.execute(
+            "INSERT INTO documents SELECT n, CASE n WHEN 3 THEN 'bad ' ELSE 'good ' END || n "
+            "FROM generate_series(1, 8) AS n"
+        )
+
+        async def the_others() -> bool:
+            return await wrong(documents) == [3]
+
+        await eventually(the_others)
+        api.poison = None
+        await eventually(lambda: all_right(documents))
+
+
 async def test_a_row_that_postgresql_refuses_keeps_no_other_one_back(documents: asyncpg.Connection, dsn: str) -> None:
     await documents.execute("""
         CREATE TABLE guard (id int);

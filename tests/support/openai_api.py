@@ -27,6 +27,8 @@ class Api:
     silent: bool = False
     #: How many numbers there are in an embedding in place of what was asked for.
     dimensions: int | None = None
+    #: A text with this word is answered with 500.
+    poison: str | None = None
     #: The whole answer, in place of one that makes sense.
     body: Any = None
     reply: str = "Certainly."
@@ -51,6 +53,8 @@ class Api:
             return web.json_response({"choices": [{"message": {"role": "assistant", "content": self.reply}}]})
         if self.refused is not None and any(self.refused in text for text in body["input"]):
             return web.json_response({"error": {"message": "too long"}}, status=400)
+        if self.poison is not None and any(self.poison in text for text in body["input"]):
+            return web.json_response({"error": {"message": "out of memory"}}, status=500)
         size = self.dimensions or body["dimensions"]
         made = [
             {"index": index, "embedding": lexical.embed(text, size), "object": "embedding"}

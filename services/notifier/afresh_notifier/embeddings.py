@@ -20,6 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import choice
 
 import asyncpg
 from pgvector.asyncpg import register_vector
@@ -44,6 +45,9 @@ RETRY_FIRST = 2.0
 #: How long the storing of one row may take, and how much of that it may wait for a lock, in seconds: less than PostgreSQL's
 #: `deadlock_timeout`, so that where a writer and we wait for each other it is we who give up.
 STORE_LIMITS = 5.0, 0.2
+
+#: After so many failures in a row a model that has answered before is held to be down.
+SUSPICIONS = 8
 
 #: What pgvector's types are called that can hold embeddings.
 VECTORS = ("vector", "halfvec")
@@ -219,26 +223,52 @@ class _Work:
         self.problem = self.hint = ""
         #: Why the model cannot be asked at all.
         self.down: ModelError | None = None
+        #: Whether it has answered by now, and how often it has not since.
+        self._answered = False
+        self._errors = 0
 
     async def embed(self, keys: list[str]) -> None:
         """Embed these rows; where one of them cannot be, the others."""
+        if self.down is not None:
+            await self._fail(keys, self.down, 0.0)  # whoever asks waits until the model can be asked again
+            return
         try:
-            if self.down is not None:
-                raise self.down
             texts = await self._texts(keys)
             vectors = await self._vectors({key: text for key, text in texts.items() if text and text.strip()})
             await self._store(keys, texts, vectors)
         except (ModelRefused, asyncpg.PostgresError) as error:
             if isinstance(error, asyncpg.PostgresError) and _is_about_server(error):
                 raise
-            if len(keys) > 1:
-                await self.embed(keys[: len(keys) // 2])
-                await self.embed(keys[len(keys) // 2 :])
-                return
-            await self._fail(keys, error, backoff(1 + self._failures[keys[0]], RETRY_FIRST, self._retry_max))
+            if isinstance(error, ModelRefused):
+                self._answered, self._errors = True, 0
+            await self._part(keys, error)
         except ModelError as error:
-            self.down = error
-            await self._fail(keys, error, 0.0)  # whoever asks waits until the model can be asked again
+            await self._suspect(keys, error)
+
+    async def _suspect(self, keys: list[str], error: ModelError) -> None:
+        """The model has not answered: it is down, or one of these texts is too much for it, and it says so by failing."""
+        self._errors += 1
+        if not self._answered and len(keys) > 1:  # one of them tells
+            probe = choice(keys)  # noqa: S311
+            keys = [key for key in keys if key != probe]
+            await self.embed([probe])
+            if self.down is None:
+                await self._part(keys, error)
+                return
+        if not self._answered or self._errors > SUSPICIONS:
+            self.down = self.down or error
+            await self._fail(keys, self.down, 0.0)
+        else:
+            await self._part(keys, error)
+
+    async def _part(self, keys: list[str], error: Exception) -> None:
+        """Embed these rows in two halves, since one of them cannot be; a single one is it."""
+        if len(keys) > 1:
+            await self.embed(keys[: len(keys) // 2])
+            await self.embed(keys[len(keys) // 2 :])
+        else:
+            for key in keys:
+                await self._fail([key], error, backoff(1 + self._failures[key], RETRY_FIRST, self._retry_max))
 
     async def _texts(self, keys: list[str]) -> dict[str, str | None]:
         """The texts of the rows that are there."""
@@ -248,6 +278,8 @@ class _Work:
     async def _vectors(self, texts: dict[str, str]) -> dict[str, list[Vector]]:
         """The embeddings of these texts, one for each column."""
         whole = await self._models.embed(list(texts.values()))
+        if texts:
+            self._answered, self._errors = True, 0
         columns = self._source.wanted.columns
         return {
             key: [shortened(vector, dimensions) for _, dimensions in columns]
