@@ -1,4 +1,4 @@
-"""What the tests of the pack ``event_sessions`` share: sample data, single rows, and the live views at another moment."""
+"""What the tests of the pack ``event_sessions`` share: single rows, and the live views at another moment."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from afresh_notifier import packs
+from packs.every_pack import Expected, PackUnderTest
 
-PACK = packs.find("event_sessions")
+EVENT_SESSIONS = PackUnderTest("event_sessions")
+PACK = EVENT_SESSIONS.pack
+pack_up, pack_down, load_sample, refresh = (
+    EVENT_SESSIONS.up,
+    EVENT_SESSIONS.down,
+    EVENT_SESSIONS.load_sample,
+    EVENT_SESSIONS.refresh,
+)
+failed_checks = EVENT_SESSIONS.failed_checks
 
 #: In an order in which they can be filled.
 TABLES = ("contractors", "events", "event_speakers", "event_agenda_items", "event_attendees")
@@ -23,19 +31,32 @@ NEXT_CHANGE = {view: PACK.read(f"queries/next_change_{view}.sql") for view in VI
 #: The smallest step of a PostgreSQL clock.
 TICK = timedelta(microseconds=1)
 
-
-async def load_sample(connection: asyncpg.Connection, size: int | None) -> None:
-    """The sample data for ``size`` contractors, as its callers load it."""
-    async with connection.transaction():
-        if size is not None:
-            await connection.execute(f"SET LOCAL afresh.sample_size = '{size}'")
-        await connection.execute(PACK.read("sample.sql"))
-
-
-async def refresh(connection: asyncpg.Connection) -> None:
-    """Refresh both views as the service does."""
-    for view in VIEWS:
-        await connection.execute(f"REFRESH MATERIALIZED VIEW CONCURRENTLY {view}")
+EXPECTED = Expected(
+    checks=58,
+    ok_without=frozenset({"function notify_event_refresh()"}),
+    sizes=(1, 50, 400),
+    sized={"public.contractors": int, "public.events": lambda size: -(-size // 10)},
+    full_from=1,
+    stale=lambda failed: bool(failed) and all(check.startswith(("rows", "mv_sessions")) for check in failed),
+    sample_of="contractors",
+    digests=(
+        "SELECT concat(id, name, focus_areas) FROM contractors",
+        "SELECT concat(id, name, timezone) FROM events",
+        "SELECT concat(id, name, focus_areas, session_title) FROM event_speakers",
+        (
+            "SELECT concat(title, speaker_id, focus_areas, status, location,"
+            " session_starts_at - date_trunc('minute', now()))"
+            " FROM event_agenda_items LEFT JOIN (SELECT session_id, session_starts_at FROM event_sessions)"
+            " AS s ON s.session_id = id"
+        ),
+        "SELECT concat(event_id, ' ', contractor_id) FROM event_attendees",
+    ),
+    traffic_over=50,
+    rounds=150,
+    busy=frozenset({"public.event_agenda_items", "public.contractors", "public.event_attendees"}),
+    quiet=frozenset({"public.events", "public.event_speakers"}),
+    steady=True,
+)
 
 
 async def live(connection: asyncpg.Connection, view: str, moment: datetime | None = None) -> list[dict[str, Any]]:

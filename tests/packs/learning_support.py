@@ -1,4 +1,4 @@
-"""What the tests of the pack ``learning`` share: rows with sensible defaults, vectors, sample data, the pack taken down."""
+"""What the tests of the pack ``learning`` share: rows with sensible defaults, and vectors."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from uuid import UUID
 
 import asyncpg
 
-from afresh_notifier import migrate, packs
+from packs.every_pack import Expected, PackUnderTest
 
-PACK = packs.find("learning")
+LEARNING = PackUnderTest("learning")
+PACK = LEARNING.pack
+pack_up, pack_down, load_sample, refresh = LEARNING.up, LEARNING.down, LEARNING.load_sample, LEARNING.refresh
+failed_checks = LEARNING.failed_checks
 
 #: The six tables of the pack, in an order in which they can be emptied.
 TABLES = (
@@ -27,29 +30,39 @@ PREREQUISITES = ("conversations", "knowledge_base")
 
 VIEWS = ("daily_learning_metrics", "response_performance_metrics")
 
-
-async def pack_up(connection: asyncpg.Connection) -> list[str]:
-    """Apply the pack's migrations; returns the ids of those that were."""
-    return [step.migration async for step in migrate.up(connection, [PACK.scope])]
-
-
-async def pack_down(connection: asyncpg.Connection) -> list[str]:
-    """Take the pack's migrations back; returns the ids of those that were."""
-    return [step.migration async for step in migrate.down(connection, [PACK.scope])]
-
-
-async def load_sample(connection: asyncpg.Connection, size: int | None) -> None:
-    """The sample data of ``size`` conversations, as its callers load it."""
-    async with connection.transaction():
-        if size is not None:
-            await connection.execute(f"SET LOCAL afresh.sample_size = '{size}'")
-        await connection.execute(PACK.read("sample.sql"))
-
-
-async def refresh(connection: asyncpg.Connection) -> None:
-    """Refresh both views as the service does."""
-    for view in VIEWS:
-        await connection.execute(f"REFRESH MATERIALIZED VIEW CONCURRENTLY {view}")
+EXPECTED = Expected(
+    checks=201,
+    no_view_reads=frozenset({"public.knowledge_base"}),
+    sizes=(1, 50, 300),
+    sized={"public.conversations": int},
+    stale=lambda failed: "response_performance_metrics equals response_performance_metrics_live" in failed,
+    sample_of="conversations",
+    digests=(
+        "SELECT concat(id, shop_id, channel, status) FROM conversations",
+        "SELECT concat(shop_id, content, category, source, left(embedding::text, 200)) FROM knowledge_base",
+        "SELECT concat(id, feedback_type, rating, reason) FROM conversation_feedback",
+        "SELECT concat(id, priority, corrected_answer, applied_at IS NULL) FROM owner_corrections",
+        "SELECT concat(source_type, source_id, shop_id, status, proposed_content) FROM learning_queue",
+        "SELECT concat(confidence_score, left(embedding::text, 200)) FROM learning_queue",
+        "SELECT concat(id, response_type, user_engagement_score, led_to_conversion) FROM response_analytics",
+        "SELECT concat(id, sentiment, transcript, entities) FROM voice_transcripts",
+        "SELECT concat(action, count(*)) FROM learning_audit_log GROUP BY action",
+    ),
+    shown=lambda _, before, after: (
+        (after["pending"], after["rejected"]) != (before["pending"], before["rejected"])
+        and (after["date"], after["other"]) == (before["date"], before["other"])
+    ),
+    rounds=600,
+    rests=True,
+    busy=frozenset(f"public.{table}" for table in TABLES if table != "voice_transcripts"),
+    bounds={
+        "SELECT count(*) FROM conversation_feedback": 25,
+        "SELECT count(*) FROM owner_corrections": 15,
+        "SELECT count(*) FROM response_analytics": 50,
+        "SELECT count(*) FROM learning_queue": 60,
+        "SELECT count(*) FROM learning_audit_log": 200,
+    },
+)
 
 
 def vector(*first: float) -> str:

@@ -1,25 +1,29 @@
-"""What the tests of the pack ``public_chat`` share: the pack in a database, its queries as the service runs them."""
+"""What the tests of the pack ``public_chat`` share: houses and units, and its queries as the service runs them."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import math
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
 import pytest
 
-from afresh_notifier import migrate
-from afresh_notifier.migrate import Scope
-from afresh_notifier.resources import sql_folder
-from conftest import ServerUnderTest
+from packs.every_pack import Expected, PackUnderTest
 
-FOLDER = sql_folder() / "packs" / "public_chat"
-SCOPE = Scope(name="public_chat", folder=FOLDER / "migrations")
+PUBLIC_CHAT = PackUnderTest("public_chat")
+PACK = PUBLIC_CHAT.pack
+pack_up, pack_down, load_sample, refresh = (
+    PUBLIC_CHAT.up,
+    PUBLIC_CHAT.down,
+    PUBLIC_CHAT.load_sample,
+    PUBLIC_CHAT.refresh,
+)
+failed_checks = PUBLIC_CHAT.failed_checks
+read = PACK.read
 
 #: The tables, in an order in which they can be filled.
 TABLES = (
@@ -44,54 +48,30 @@ WATCHED = (
 HOUSE = "11111111-1111-1111-1111-111111111111"
 OTHER = "22222222-2222-2222-2222-222222222222"
 
-
-def read(file: str) -> str:
-    """One of the pack's files."""
-    return (FOLDER / file).read_text(encoding="utf-8")
-
-
-async def pack_up(connection: asyncpg.Connection) -> list[str]:
-    """Apply the pack's migrations; returns the ids of those that were."""
-    return [step.migration async for step in migrate.up(connection, [SCOPE])]
-
-
-async def pack_down(connection: asyncpg.Connection) -> list[str]:
-    """Take the pack's migrations back; returns the ids of those that were."""
-    return [step.migration async for step in migrate.down(connection, [SCOPE])]
-
-
-async def _install(dsn: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        async for _ in migrate.up(connection, [migrate.engine_scope(), SCOPE]):
-            pass
-    finally:
-        await connection.close()
-
-
-@pytest.fixture(scope="module")
-def pack_template(server: ServerUnderTest) -> Iterator[str]:
-    """A database that holds the engine and the pack; cloned, never changed."""
-    name = asyncio.run(server.create())
-    asyncio.run(_install(server.dsn(name)))
-    yield name
-    asyncio.run(server.drop(name))
-
-
-@pytest.fixture
-async def pack_dsn(server: ServerUnderTest, pack_template: str) -> AsyncIterator[str]:
-    """The address of this test's own database, with the pack in it."""
-    name = await server.create(pack_template)
-    yield server.dsn(name)
-    await server.drop(name)
-
-
-@pytest.fixture
-async def db(pack_dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """A superuser's connection to it."""
-    connection = await asyncpg.connect(pack_dsn)
-    yield connection
-    await connection.close()
+EXPECTED = Expected(
+    checks=169,
+    ok_without=frozenset({"role anon", "role authenticated", "role service_role"}),
+    no_view_reads=frozenset({"public.guest_reservations"}),
+    sizes=(1, 7, 50, 1000),
+    sized={"public.accommodation_units": int, "public.prospective_sessions": lambda size: 4 * size},
+    unfilled=frozenset({"public.prospective_sessions_archive", "public.prospective_sessions_cleanups"}),
+    stale={"count rows of public_chat_funnel that differ from public_chat_funnel_live"}.__eq__,
+    sample_of="units",
+    digests=(
+        "SELECT concat(tenant_id, slug, name, is_active) FROM tenant_registry",
+        "SELECT concat(id, tenant_id, name, description, amenities, capacity) FROM accommodation_units",
+        "SELECT concat(id, source_unit_id, content, highlights, pricing, photos) FROM accommodation_units_public",
+        "SELECT concat(session_id, cookie_id, status, utm_tracking) FROM prospective_sessions",
+        "SELECT concat(id, reservation_code, guest_name, current_date - check_in_date) FROM guest_reservations",
+    ),
+    shown=lambda _, before, after: (
+        after["sessions"] == before["sessions"] + 1
+        and after["sessions_with_guests"] == before["sessions_with_guests"] + 1
+    ),
+    traffic_over=10,
+    rounds=300,
+    busy=frozenset({"public.prospective_sessions", "public.accommodation_units_public", "public.guest_reservations"}),
+)
 
 
 @pytest.fixture
@@ -105,25 +85,11 @@ async def houses(db: asyncpg.Connection) -> asyncpg.Connection:
 
 
 @pytest.fixture
-async def filled(db: asyncpg.Connection) -> asyncpg.Connection:
-    """The same, with the sample data of fifty units, their embeddings, and a fresh view."""
-    await load_sample(db, None)
-    await embed(db)
-    await refresh(db)
-    return db
-
-
-async def load_sample(connection: asyncpg.Connection, size: int | None) -> None:
-    """The sample data for ``size`` units, as its callers load it."""
-    async with connection.transaction():
-        if size is not None:
-            await connection.execute(f"SET LOCAL afresh.sample_size = '{size}'")
-        await connection.execute(read("sample.sql"))
-
-
-async def refresh(connection: asyncpg.Connection) -> None:
-    """Refresh the view as the service does."""
-    await connection.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY public_chat_funnel")
+async def embedded(filled: asyncpg.Connection) -> asyncpg.Connection:
+    """A database of this test's own, with the sample data of fifty units, their embeddings, and a fresh view."""
+    await embed(filled)
+    await refresh(filled)
+    return filled
 
 
 def lexical(text: str, dimensions: int = 1024) -> str:

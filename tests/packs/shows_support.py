@@ -1,4 +1,4 @@
-"""What the tests of the pack ``shows`` share: sample data, refreshes, and rows written one at a time."""
+"""What the tests of the pack ``shows`` share: rows written one at a time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from uuid import UUID
 
 import asyncpg
 
-from afresh_notifier import migrate, packs
+from packs.every_pack import Expected, PackUnderTest
 
-PACK = packs.find("shows")
+SHOWS = PackUnderTest("shows")
+PACK = SHOWS.pack
+pack_up, pack_down, load_sample, refresh = SHOWS.up, SHOWS.down, SHOWS.load_sample, SHOWS.refresh
+failed_checks = SHOWS.failed_checks
 
 TABLES = (
     "venues",
@@ -35,29 +38,42 @@ VIEWS = ("event_sessions_overview_mv", "refresh_status")
 
 _numbers = itertools.count(1)
 
+#: What fails while the overview is not that of the tables.
+STALE = {
+    "one row of event_sessions_overview_mv for each canonical session",
+    "event_sessions_overview_mv equals event_sessions_overview_mv_live",
+}
 
-async def pack_up(connection: asyncpg.Connection) -> list[str]:
-    """Apply the pack's migrations; returns the ids of those that were."""
-    return [step.migration async for step in migrate.up(connection, [PACK.scope])]
-
-
-async def pack_down(connection: asyncpg.Connection) -> list[str]:
-    """Take the pack's migrations back; returns the ids of those that were."""
-    return [step.migration async for step in migrate.down(connection, [PACK.scope])]
-
-
-async def load_sample(connection: asyncpg.Connection, size: int | None) -> None:
-    """The sample data for ``size`` sessions, as its callers load it."""
-    async with connection.transaction():
-        if size is not None:
-            await connection.execute(f"SET LOCAL afresh.sample_size = '{size}'")
-        await connection.execute(PACK.read("sample.sql"))
-
-
-async def refresh(connection: asyncpg.Connection) -> None:
-    """Refresh both views as the service does."""
-    for view in VIEWS:
-        await connection.execute(f"REFRESH MATERIALIZED VIEW CONCURRENTLY shows.{view}")
+EXPECTED = Expected(
+    checks=141,
+    sized={"shows.event_sessions_overview_mv": int},
+    stale=STALE.__eq__,
+    sample_of="sessions",
+    digests=(
+        # Dates as days from today, so that midnight between the two loads makes no difference.
+        (
+            "SELECT concat_ws(',', stable_session_id, event_name, total_gross, total_tickets, lineup, waitlist, discounts,"
+            " session_date - (now() AT TIME ZONE 'UTC')::date, start_time, venue_name, available_spots)"
+            " FROM shows.event_sessions_overview_mv_live"
+        ),
+    ),
+    shown=lambda chosen, before, after: (
+        after["stable_session_id"] == before["stable_session_id"] == chosen
+        and after["total_orders"] == before["total_orders"] + 1
+        and after["total_gross"] == before["total_gross"] + 42
+    ),
+    restless=frozenset({"shows.refresh_status"}),
+    traffic_over=20,
+    rounds=600,
+    busy=frozenset(
+        f"shows.{table}"
+        for table in ("orders_htx", "tickets_htx", "orders_eventbrite", "event_spots", "event_applications")
+    ),
+    bounds={
+        f"SELECT max(n) FROM (SELECT count(*) AS n FROM shows.{table} GROUP BY session_source_id) AS t": 10
+        for table in ("orders_htx", "orders_eventbrite")
+    },
+)
 
 
 async def add(connection: asyncpg.Connection, table: str, **values: Any) -> UUID | None:

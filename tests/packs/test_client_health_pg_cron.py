@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import asyncpg
 import pytest
 
-from conftest import ServerUnderTest
 from packs.client_health_support import PACK, VIEWS, load_sample
 
 SCRIPT = PACK.read("pg_cron.sql")
@@ -28,16 +25,6 @@ PG_CRON = """
         DELETE FROM cron.job WHERE jobname = job_name RETURNING true
     $$;
 """
-
-
-@pytest.fixture
-async def db(server: ServerUnderTest, pack_template: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to a database of this test's own, with the pack in it."""
-    name = await server.create(pack_template)
-    connection = await asyncpg.connect(server.dsn(name))
-    yield connection
-    await connection.close()
-    await server.drop(name)
 
 
 async def jobs(db: asyncpg.Connection) -> dict[str, tuple[str, str]]:

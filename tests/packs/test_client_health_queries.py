@@ -66,9 +66,3 @@ async def test_the_compliance_of_one_client(pack_dsn: str) -> None:
         assert (await ask(f"/api/clients/{client}/compliance?year={year}")).rows == years[:1]
         assert (await ask("/api/clients/nobody/compliance")).rows == []
         assert isinstance(years[0]["event_compliance"], list)
-
-
-def test_something_makes_each_of_them_stale() -> None:
-    patterns = {pattern for view in PACK.settings.views for pattern in view.patterns or ()}
-    for query in PACK.settings.queries:
-        assert any(query.template.literal.startswith(pattern) for pattern in patterns), query.name

@@ -2,103 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 
-from afresh_notifier import migrate
 from afresh_notifier.errors import MigrationError
-from conftest import ServerUnderTest, eventually, migrate_up
-from packs.event_sessions_support import NEXT_60, NEXT_CHANGE, NOW, PACK, TABLES, VIEWS, Agenda, load_sample, refresh
-from packs.test_client_health_migrations import notices, schema_of
-
-MIGRATIONS = [
-    "event_sessions_0001_tables",
-    "event_sessions_0002_event_sessions",
-    "event_sessions_0003_mv_sessions_now",
-    "event_sessions_0004_mv_sessions_next_60",
-    "event_sessions_0005_watch",
-]
-
-CHECKS = 58
-
-
-@pytest.fixture(scope="module")
-def pack_template(server: ServerUnderTest) -> Iterator[str]:
-    """A database that holds the engine and the pack; cloned, never changed."""
-    name = asyncio.run(server.create())
-    asyncio.run(migrate_up(server.dsn(name), PACK.name))
-    yield name
-    asyncio.run(server.drop(name))
-
-
-@pytest.fixture(scope="module")
-def filled_template(server: ServerUnderTest, pack_template: str) -> Iterator[str]:
-    """The same with the sample data of 50 contractors, and both views refreshed at one moment with them."""
-
-    async def fill(dsn: str) -> None:
-        connection = await asyncpg.connect(dsn)
-        async with connection.transaction():
-            await load_sample(connection, None)
-            await refresh(connection)
-        await connection.close()
-
-    name = asyncio.run(server.create(pack_template))
-    asyncio.run(fill(server.dsn(name)))
-    yield name
-    asyncio.run(server.drop(name))
-
-
-@pytest.fixture
-async def pack_dsn(server: ServerUnderTest, pack_template: str) -> AsyncIterator[str]:
-    """The address of this test's own database, with the pack in it."""
-    name = await server.create(pack_template)
-    yield server.dsn(name)
-    await server.drop(name)
-
-
-@pytest.fixture
-async def installed(pack_dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to it."""
-    connection = await asyncpg.connect(pack_dsn)
-    yield connection
-    await connection.close()
+from conftest import ServerUnderTest, eventually
+from packs.event_sessions_support import (
+    EVENT_SESSIONS,
+    NEXT_60,
+    NEXT_CHANGE,
+    NOW,
+    PACK,
+    TABLES,
+    VIEWS,
+    Agenda,
+    failed_checks,
+    load_sample,
+    pack_down,
+    pack_up,
+    refresh,
+)
+from packs.every_pack import clone, notices
 
 
 @pytest.fixture
 async def filled(server: ServerUnderTest, filled_template: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection to this test's own database with sample data, in a transaction whose now() is later than both views'."""
-    name = await server.create(filled_template)
-    connection = await asyncpg.connect(server.dsn(name))
-    async with connection.transaction():
+    async with clone(server, filled_template) as connection, connection.transaction():
         await refresh(connection)
         yield connection
-    await connection.close()
-    await server.drop(name)
-
-
-async def pack_up(connection: asyncpg.Connection) -> list[str]:
-    return [step.migration async for step in migrate.up(connection, [PACK.scope])]
-
-
-async def pack_down(connection: asyncpg.Connection) -> list[str]:
-    return [step.migration async for step in migrate.down(connection, [PACK.scope])]
-
-
-async def failed_checks(db: asyncpg.Connection) -> set[str]:
-    """The checks of verify.sql that are not ok; every row is looked at for its form."""
-    rows = await db.fetch(PACK.read("verify.sql"))
-    assert len(rows) == len({row["check"] for row in rows}) == CHECKS
-    for row in rows:
-        assert list(row.keys()) == ["check", "expected", "found", "ok"]
-        assert all(isinstance(row[column], str) and row[column] for column in ("check", "expected", "found"))
-        assert isinstance(row["ok"], bool)
-    return {row["check"] for row in rows if not row["ok"]}
 
 
 # Settings
@@ -108,8 +44,6 @@ def test_every_table_and_view_makes_the_answers_about_sessions_stale() -> None:
     assert {table.name for table in PACK.settings.tables} == set(TABLES)
     assert {table.patterns for table in PACK.settings.tables} == {("sessions",)}
     assert {view.name: view.patterns for view in PACK.settings.views} == {NOW: ("sessions",), NEXT_60: ("sessions",)}
-    for query in PACK.settings.queries:
-        assert query.template.literal.startswith("sessions"), query.name
 
 
 def test_each_view_says_when_it_will_be_another_one() -> None:
@@ -117,121 +51,48 @@ def test_each_view_says_when_it_will_be_another_one() -> None:
     assert said == {view: statement.strip() for view, statement in NEXT_CHANGE.items()}
 
 
-async def test_views_depend_on_no_table_that_the_settings_leave_out(installed: asyncpg.Connection) -> None:
-    rows = await installed.fetch(
-        """
-        WITH RECURSIVE reached (relation) AS (
-            SELECT unnest($1::text[])::regclass::oid
-            UNION
-            SELECT depends.refobjid
-            FROM reached
-            JOIN pg_rewrite AS rule ON rule.ev_class = reached.relation
-            JOIN pg_depend AS depends ON depends.classid = 'pg_rewrite'::regclass AND depends.objid = rule.oid
-                AND depends.refclassid = 'pg_class'::regclass
-        )
-        SELECT c.relname FROM reached JOIN pg_class AS c ON c.oid = reached.relation WHERE c.relkind = 'r'
-        """,
-        list(VIEWS),
-    )
-    assert {row["relname"] for row in rows} == set(TABLES)
-
-
-async def test_everything_that_the_pack_makes_says_what_it_is(installed: asyncpg.Connection) -> None:
-    silent = await installed.fetch(
-        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v', 'm')"
-        " AND relname !~ 'pogo' AND obj_description(oid, 'pg_class') IS NULL"
-        " UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
-        " AND proname IN ('focus_area_names', 'is_event_timezone') AND obj_description(oid, 'pg_proc') IS NULL"
-        " UNION ALL SELECT tgname FROM pg_trigger WHERE tgname = 'trigger_event_agenda_items_refresh'"
-        " AND obj_description(oid, 'pg_trigger') IS NULL"
-    )
-    assert silent == []
+async def test_the_trigger_says_what_it_is(db: asyncpg.Connection) -> None:
+    name = "trigger_event_agenda_items_refresh"
+    assert await db.fetchval("SELECT obj_description(oid, 'pg_trigger') FROM pg_trigger WHERE tgname = $1", name)
 
 
 # Migrations
 
 
-async def test_the_pack_is_five_migrations(db: asyncpg.Connection) -> None:
-    assert await pack_up(db) == MIGRATIONS
-    assert await pack_up(db) == []
-    assert await pack_down(db) == MIGRATIONS[::-1]
-
-
-async def test_up_down_up_leaves_an_identical_schema(db: asyncpg.Connection, dsn: str) -> None:
-    await pack_up(db)
+async def test_down_keeps_rows_and_up_takes_them_up_again(db: asyncpg.Connection) -> None:
+    await load_sample(db, 20)
+    counts = {table: await db.fetchval(f"SELECT count(*) FROM {table}") for table in TABLES}
+    heard = notices(db)
     await pack_down(db)
-    without = await schema_of(db, dsn)
-    assert "event" not in without.replace("notify_event_refresh", "").replace("event_trigger", "").lower() or (
-        "event_agenda_items" not in without and "is_event_timezone" not in without
-    )
-    await pack_up(db)
-    with_pack = await schema_of(db, dsn)
-    await pack_down(db)
-    assert await schema_of(db, dsn) == without
-    await pack_up(db)
-    assert await schema_of(db, dsn) == with_pack
-    assert all(f"CREATE TABLE public.{table} " in with_pack for table in TABLES)
-
-
-async def test_down_keeps_rows_and_up_takes_them_up_again(installed: asyncpg.Connection, pack_dsn: str) -> None:
-    await load_sample(installed, 20)
-    with_pack = await schema_of(installed, pack_dsn)
-    counts = {table: await installed.fetchval(f"SELECT count(*) FROM {table}") for table in TABLES}
-    heard = notices(installed)
-    await pack_down(installed)
     assert [line for line in heard if "holds rows" in line] == [
         f"public.{table} stays: it holds rows"
         for table in ("event_attendees", "event_agenda_items", "event_speakers", "events", "contractors")
     ]
-    assert await installed.fetchval("SELECT count(*) FROM pg_matviews WHERE matviewname = ANY ($1)", list(VIEWS)) == 0
-    assert await installed.fetchval("SELECT count(*) FROM afresh.watched") == 0
-    await pack_up(installed)
-    assert await schema_of(installed, pack_dsn) == with_pack
-    assert counts == {table: await installed.fetchval(f"SELECT count(*) FROM {table}") for table in TABLES}
-    assert await installed.fetchval("SELECT count(*) FROM mv_sessions_now") > 0
+    assert await db.fetchval("SELECT count(*) FROM pg_matviews WHERE matviewname = ANY ($1)", list(VIEWS)) == 0
+    assert await db.fetchval("SELECT count(*) FROM afresh.watched") == 0
+    await pack_up(db)
+    assert counts == {table: await db.fetchval(f"SELECT count(*) FROM {table}") for table in TABLES}
+    assert await db.fetchval("SELECT count(*) FROM mv_sessions_now") > 0
 
 
-async def test_down_refuses_to_drop_what_somebody_built_on_a_view(installed: asyncpg.Connection) -> None:
-    await installed.execute("CREATE VIEW mine AS SELECT session_title FROM mv_sessions_now")
-    with pytest.raises(MigrationError, match="view mine depends on materialized view mv_sessions_now"):
-        await pack_down(installed)
-    assert await installed.fetchval("SELECT count(*) FROM mine") == 0
-
-
-async def test_down_keeps_a_table_on_which_something_else_depends(installed: asyncpg.Connection) -> None:
-    await installed.execute("CREATE VIEW mine AS SELECT name FROM contractors")
-    heard = notices(installed)
-    await pack_down(installed)
+async def test_down_keeps_a_table_on_which_something_else_depends(db: asyncpg.Connection) -> None:
+    await db.execute("CREATE VIEW mine AS SELECT name FROM contractors")
+    heard = notices(db)
+    await pack_down(db)
     assert "public.contractors stays: other objects depend on it" in heard
-    assert await installed.fetchval("SELECT to_regclass('public.contractors') IS NOT NULL")
+    assert await db.fetchval("SELECT to_regclass('public.contractors') IS NOT NULL")
 
 
-async def test_tables_of_somebody_else_are_named_and_left_alone(db: asyncpg.Connection) -> None:
-    await db.execute("CREATE TABLE events (id uuid PRIMARY KEY); CREATE TABLE contractors (name text)")
+async def test_tables_of_somebody_else_are_named_and_left_alone(bare: asyncpg.Connection) -> None:
+    await bare.execute("CREATE TABLE events (id uuid PRIMARY KEY); CREATE TABLE contractors (name text)")
     with pytest.raises(MigrationError, match="has not made: contractors, events"):
-        await pack_up(db)
+        await pack_up(bare)
     assert (
-        await db.fetchval("SELECT count(*) FROM pg_attribute WHERE attrelid = 'events'::regclass AND attnum > 0") == 1
+        await bare.fetchval("SELECT count(*) FROM pg_attribute WHERE attrelid = 'events'::regclass AND attnum > 0") == 1
     )
 
 
 # Sample data
-
-
-@pytest.mark.parametrize("size", [1, 50, 400])
-async def test_sample_data_fill_every_table_and_pass_every_check(installed: asyncpg.Connection, size: int) -> None:
-    assert await failed_checks(installed) == set()
-    await load_sample(installed, size)
-    assert await installed.fetchval("SELECT count(*) FROM contractors") == size
-    assert await installed.fetchval("SELECT count(*) FROM events") == -(-size // 10)
-    for table in TABLES:
-        assert await installed.fetchval(f"SELECT count(*) FROM {table}") > 0, table
-    stale = await failed_checks(installed)
-    assert stale
-    assert all(check.startswith(("rows", "mv_sessions")) for check in stale)
-    async with installed.transaction():
-        await refresh(installed)
-        assert await failed_checks(installed) == set()
 
 
 async def test_sample_data_meet_every_rule(filled: asyncpg.Connection) -> None:
@@ -253,9 +114,9 @@ async def test_sample_data_meet_every_rule(filled: asyncpg.Connection) -> None:
     assert await filled.fetchval("SELECT count(*) FROM event_agenda_items WHERE start_time IS NULL") == 5
 
 
-async def test_sample_contractors_write_what_is_no_json_too(installed: asyncpg.Connection) -> None:
-    await load_sample(installed, 400)
-    unread = await installed.fetch("SELECT DISTINCT focus_areas FROM contractors WHERE focus_area_names IS NULL")
+async def test_sample_contractors_write_what_is_no_json_too(db: asyncpg.Connection) -> None:
+    await load_sample(db, 400)
+    unread = await db.fetch("SELECT DISTINCT focus_areas FROM contractors WHERE focus_area_names IS NULL")
     assert {row[0] for row in unread} == {None, "[]", "Sales, Marketing", '["Sales"', '{"first": "Sales"}'}
 
 
@@ -268,76 +129,13 @@ async def test_both_views_hold_rows_for_a_day_after_the_sample_data_are_loaded(f
 
 
 async def test_nothing_happens_by_itself_in_the_two_minutes_after_the_sample_data_are_loaded(
-    installed: asyncpg.Connection,
+    db: asyncpg.Connection,
 ) -> None:
-    async with installed.transaction():
-        await load_sample(installed, 200)
-        start = await installed.fetchval("SELECT date_trunc('minute', now())")
-        changes = [await installed.fetchval(NEXT_CHANGE[view]) for view in VIEWS]
+    async with db.transaction():
+        await load_sample(db, 200)
+        start = await db.fetchval("SELECT date_trunc('minute', now())")
+        changes = [await db.fetchval(NEXT_CHANGE[view]) for view in VIEWS]
     assert all(change >= start + timedelta(minutes=2) for change in changes)
-
-
-async def test_sample_data_are_the_same_every_time(
-    server: ServerUnderTest, pack_template: str, installed: asyncpg.Connection
-) -> None:
-    async def digest(connection: asyncpg.Connection) -> list[Any]:
-        async with connection.transaction():
-            await load_sample(connection, 100)
-            return [
-                await connection.fetchval(f"SELECT md5(string_agg(r, '|' ORDER BY r)) FROM ({statement}) AS t (r)")
-                for statement in (
-                    "SELECT concat(id, name, focus_areas) FROM contractors",
-                    "SELECT concat(id, name, timezone) FROM events",
-                    "SELECT concat(id, name, focus_areas, session_title) FROM event_speakers",
-                    (
-                        "SELECT concat(title, speaker_id, focus_areas, status, location,"
-                        " session_starts_at - date_trunc('minute', now()))"
-                        " FROM event_agenda_items LEFT JOIN (SELECT session_id, session_starts_at FROM event_sessions)"
-                        " AS s ON s.session_id = id"
-                    ),
-                    "SELECT concat(event_id, ' ', contractor_id) FROM event_attendees",
-                )
-            ]
-
-    first = await digest(installed)
-    name = await server.create(pack_template)
-    other = await asyncpg.connect(server.dsn(name))
-    try:
-        # Another plan: nothing may hang on the order in which rows are made.
-        await other.execute("SET enable_hashjoin = off; SET enable_nestloop = off; SET work_mem = '64kB'")
-        await other.execute("SET TimeZone = 'Asia/Kathmandu'")
-        assert await digest(other) == first
-    finally:
-        await other.close()
-        await server.drop(name)
-
-
-@pytest.mark.parametrize("table", TABLES)
-async def test_sample_data_refuse_a_table_that_holds_rows(installed: asyncpg.Connection, table: str) -> None:
-    agenda = Agenda(installed)
-    event, contractor = await agenda.event(), await agenda.contractor()
-    await agenda.speaker(event)
-    await agenda.attends(contractor, event)
-    await agenda.item(event, None, None)
-    keep = {table} | (
-        {"events", "contractors"} if table == "event_attendees" else {"events"} if "event_" in table else set()
-    )
-    for other in reversed(TABLES):
-        if other not in keep:
-            await installed.execute(f"DELETE FROM {other}")
-    with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError, match=r"holds rows") as raised:
-        await load_sample(installed, 5)
-    assert "empty the tables" in (raised.value.hint or "")
-
-
-@pytest.mark.parametrize("size", ["0", "-1", "many", "1.5", "99999999", "1; DROP TABLE events"])
-async def test_a_sample_size_that_is_none_is_refused(installed: asyncpg.Connection, size: str) -> None:
-    async with installed.transaction():
-        await installed.execute("SELECT set_config('afresh.sample_size', $1, true)", size)
-        with pytest.raises(asyncpg.InvalidParameterValueError, match="not a number of contractors"):
-            async with installed.transaction():
-                await installed.execute(PACK.read("sample.sql"))
-    assert await installed.fetchval("SELECT count(*) FROM events") == 0
 
 
 async def test_more_sessions_are_seen_than_when_only_those_with_a_speaker_were(filled: asyncpg.Connection) -> None:
@@ -531,14 +329,8 @@ BREAKAGES: list[tuple[str, set[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("statement", "failed"), BREAKAGES, ids=[" ".join(statement.split())[:60] for statement, _ in BREAKAGES]
-)
-async def test_each_broken_thing_fails_its_own_checks_and_no_others(
-    filled: asyncpg.Connection, statement: str, failed: set[str]
-) -> None:
-    await filled.execute(statement)
-    assert await failed_checks(filled) == failed
+async def test_each_broken_thing_fails_its_own_checks_and_no_others(filled: asyncpg.Connection) -> None:
+    await EVENT_SESSIONS.fails_exactly(filled, BREAKAGES)
 
 
 async def test_a_view_that_lacks_rows_of_sessions_with_speakers_is_found_out(filled: asyncpg.Connection) -> None:
@@ -565,17 +357,6 @@ async def test_verify_says_what_it_found(filled: asyncpg.Connection) -> None:
     assert found[f"{NOW} equals {NOW}_live"] == "0 rows differ"
 
 
-async def test_verify_works_without_public_on_the_search_path_and_in_any_style(filled: asyncpg.Connection) -> None:
-    await filled.execute(
-        "SET LOCAL search_path = ''; SET LOCAL DateStyle = 'German'; SET LOCAL TimeZone = 'Asia/Tokyo'"
-    )
-    assert await failed_checks(filled) == set()
-
-
-async def test_verify_works_where_nothing_is_installed(db: asyncpg.Connection) -> None:
-    assert len(await failed_checks(db)) == CHECKS - 1  # the engine has its function
-
-
 # The demo
 
 
@@ -594,37 +375,8 @@ async def test_demo_change_shows_in_both_views_every_time(filled: asyncpg.Connec
             before = after
 
 
-async def test_demo_has_no_subject_where_nothing_is_on(installed: asyncpg.Connection) -> None:
-    assert await installed.fetchval(PACK.read("demo/subject.sql")) is None
-    assert await installed.execute(PACK.read("demo/traffic.sql")) == "DO"
-
-
-async def test_demo_traffic_changes_something_each_time_and_keeps_the_tables_as_large(
-    server: ServerUnderTest, filled_template: str
-) -> None:
-    name = await server.create(filled_template)
-    db = await asyncpg.connect(server.dsn(name))
-    try:
-        sizes = {table: await db.fetchval(f"SELECT count(*) FROM {table}") for table in TABLES}
-        await db.execute("SELECT setseed(0.5)")
-        changed: Counter[str] = Counter()
-        for _ in range(150):
-            await db.execute("DELETE FROM afresh.change_log")
-            await db.execute(PACK.read("demo/traffic.sql"))
-            tables = await db.fetch("SELECT DISTINCT target::text AS name FROM afresh.change_log")
-            assert tables
-            changed.update(row["name"] for row in tables)
-        assert set(changed) == {"event_agenda_items", "contractors", "event_attendees"}
-        assert sizes == {table: await db.fetchval(f"SELECT count(*) FROM {table}") for table in TABLES}
-    finally:
-        await db.close()
-        await server.drop(name)
-
-
 async def test_demo_traffic_puts_what_is_long_over_on_again(server: ServerUnderTest, filled_template: str) -> None:
-    name = await server.create(filled_template)
-    db = await asyncpg.connect(server.dsn(name))
-    try:
+    async with clone(server, filled_template) as db:
         await db.execute(
             "UPDATE event_agenda_items SET start_time = start_time - interval '37 hours',"
             " end_time = end_time - interval '37 hours'"
@@ -634,22 +386,19 @@ async def test_demo_traffic_puts_what_is_long_over_on_again(server: ServerUnderT
         for _ in range(600):
             await db.execute(PACK.read("demo/traffic.sql"))
         assert await db.fetchval(live) > 0
-    finally:
-        await db.close()
-        await server.drop(name)
 
 
 # Triggers
 
 
-async def test_the_row_level_trigger_tells_of_every_operation(installed: asyncpg.Connection, pack_dsn: str) -> None:
+async def test_the_row_level_trigger_tells_of_every_operation(db: asyncpg.Connection, pack_dsn: str) -> None:
     heard: list[str] = []
     listener = await asyncpg.connect(pack_dsn)
     await listener.add_listener("afresh", lambda *call: heard.append(str(call[3])))
-    event = await Agenda(installed).event()
-    await installed.execute(f"INSERT INTO event_agenda_items (event_id, title) VALUES ({event}, 'Talk')")
-    await installed.execute("UPDATE event_agenda_items SET title = 'Panel'")
-    await installed.execute("DELETE FROM event_agenda_items")
+    event = await Agenda(db).event()
+    await db.execute(f"INSERT INTO event_agenda_items (event_id, title) VALUES ({event}, 'Talk')")
+    await db.execute("UPDATE event_agenda_items SET title = 'Panel'")
+    await db.execute("DELETE FROM event_agenda_items")
     for operation in ("INSERT", "UPDATE", "DELETE"):
         told = f'"table":"public.event_agenda_items","op":"{operation}"'
         await eventually(lambda told=told: any(told in payload for payload in heard))
@@ -657,11 +406,11 @@ async def test_the_row_level_trigger_tells_of_every_operation(installed: asyncpg
 
 
 @pytest.mark.parametrize("statement", ["TRUNCATE event_agenda_items", "UPDATE event_agenda_items SET title = 'Panel'"])
-async def test_the_watch_hears_what_the_row_level_trigger_cannot(installed: asyncpg.Connection, statement: str) -> None:
-    event = await Agenda(installed).event()
-    await installed.execute(f"INSERT INTO event_agenda_items (event_id, title) VALUES ({event}, 'Talk')")
-    await installed.execute("DELETE FROM afresh.change_log")
-    await installed.execute("SET session_replication_role = replica")
-    await installed.execute(statement)
-    told = await installed.fetch("SELECT target::text, operation FROM afresh.change_log")
+async def test_the_watch_hears_what_the_row_level_trigger_cannot(db: asyncpg.Connection, statement: str) -> None:
+    event = await Agenda(db).event()
+    await db.execute(f"INSERT INTO event_agenda_items (event_id, title) VALUES ({event}, 'Talk')")
+    await db.execute("DELETE FROM afresh.change_log")
+    await db.execute("SET session_replication_role = replica")
+    await db.execute(statement)
+    told = await db.fetch("SELECT target::text, operation FROM afresh.change_log")
     assert [tuple(row) for row in told] == [("event_agenda_items", statement.split()[0])]

@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 
-from conftest import ServerUnderTest, eventually, migrate_up
-from packs.event_sessions_support import NEXT_60, NOW, PACK, Agenda, load_sample, refresh
-from support.named_queries import Asking, Reply, asking
+from conftest import eventually
+from packs.event_sessions_support import EVENT_SESSIONS, NEXT_60, NOW, PACK, Agenda, load_sample, refresh
+from support.named_queries import Asking, Reply
 
 PATHS = ("/api/ai-concierge/event-sessions", "/api/ai-concierge/test-event-tool")
-
-
-@pytest.fixture(scope="module")
-def pack_template(server: ServerUnderTest) -> Iterator[str]:
-    """A database that holds the engine and the pack; cloned, never changed."""
-    name = asyncio.run(server.create())
-    asyncio.run(migrate_up(server.dsn(name), PACK.name))
-    yield name
-    asyncio.run(server.drop(name))
-
-
-@pytest.fixture
-async def pack_dsn(server: ServerUnderTest, pack_template: str) -> AsyncIterator[str]:
-    """The address of a database of this test's own, with the pack in it."""
-    name = await server.create(pack_template)
-    yield server.dsn(name)
-    await server.drop(name)
-
-
-@pytest.fixture
-async def db(pack_dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(pack_dsn)
-    yield connection
-    await connection.close()
-
-
-@asynccontextmanager
-async def served(dsn: str) -> AsyncIterator[Asking]:
-    """The pack, served."""
-    async with asking(dsn, packs=[PACK.name]) as ask:
-        for query in PACK.settings.queries:
-            await ask.usable(query.name)
-        yield ask
-        await eventually(lambda: not any(ask.running.service.refresher.pending(view) for view in ask.running.views))
 
 
 async def post(ask: Asking, contractor: Any, event: Any, window: Any, path: str = PATHS[0]) -> Reply:
@@ -82,7 +45,7 @@ async def test_both_paths_answer_with_sessions_with_and_without_a_speaker(
     both = await agenda.item(event, now - minutes(5), now + minutes(200), focus_areas='["Sales"]', speaker=speaker)
     alone = await agenda.item(event, now - minutes(5), now + minutes(200), focus_areas='["Sales"]')
     await refresh(db)
-    async with served(pack_dsn) as ask:
+    async with EVENT_SESSIONS.served(pack_dsn) as ask:
         rows = (await post(ask, contractor, event, "now", path)).rows
         assert [(r["session_id"], r["speaker_name"], r["focus_areas"]) for r in rows] == [
             (both, "Ada", ["Safety", "Sales"]),
@@ -115,7 +78,7 @@ async def test_the_five_that_suit_best_are_chosen_and_ties_are_always_broken_ali
         (50, '["Sales", "Safety"]'), (40, '["Sales", "Safety"]'), (40, "[]"), (20, "[]"), (5, "[]"), (45, "[]"),
     )]  # fmt: skip
     await refresh(db)
-    async with served(pack_dsn) as ask:
+    async with EVENT_SESSIONS.served(pack_dsn) as ask:
         assert await ids(ask, contractor, event, "now") == [best, early, twin, late, other]
         assert await ids(ask, contractor, event, "next_60") == [upcoming[i] for i in (4, 3, 1, 0, 2)]
         rows = (await post(ask, contractor, event, "next_60")).rows
@@ -158,7 +121,7 @@ async def test_nobody_is_shown_the_sessions_of_another_event_or_contractor(
     here = await agenda.item(event, now - minutes(5), now + minutes(90))
     await agenda.item(elsewhere, now - minutes(5), now + minutes(90))
     await refresh(db)
-    async with served(pack_dsn) as ask:
+    async with EVENT_SESSIONS.served(pack_dsn) as ask:
         assert await ids(ask, contractor, event, "now") == [here]
         for somebody, somewhere in ((stranger, event), (contractor, elsewhere), (0, event), (contractor, -1)):
             assert await ids(ask, somebody, somewhere, "now") == []
@@ -182,14 +145,14 @@ async def test_nobody_is_shown_the_sessions_of_another_event_or_contractor(
 async def test_a_parameter_that_is_none_is_refused_by_its_name(
     pack_dsn: str, body: dict[str, Any], parameter: str
 ) -> None:
-    async with served(pack_dsn) as ask:
+    async with EVENT_SESSIONS.served(pack_dsn) as ask:
         for path in PATHS:
             reply = await ask(path, "POST", json=body)
             assert (reply.status, reply.json["parameter"]) == (400, parameter)
 
 
 async def test_a_body_that_is_no_json_is_refused(pack_dsn: str) -> None:
-    async with served(pack_dsn) as ask:
+    async with EVENT_SESSIONS.served(pack_dsn) as ask:
         reply = await ask(PATHS[0], "POST", data=b"{", headers={"Content-Type": "application/json"})
         assert reply.status == 400
         assert (await ask(PATHS[0])).status == 405
@@ -217,7 +180,7 @@ async def test_every_kind_of_change_reaches_an_answer_that_is_kept(
     speaker = await agenda.speaker(event)
     await agenda.item(event, now - minutes(5), now + minutes(200), focus_areas='["Sales"]', speaker=speaker)
     await refresh(db)
-    async with served(pack_dsn) as ask:
+    async with EVENT_SESSIONS.served(pack_dsn) as ask:
         first = (await post(ask, contractor, event, "now")).rows
         assert first
         assert (await post(ask, contractor, event, "now")).how == "hit"
@@ -233,7 +196,7 @@ async def test_a_session_comes_and_goes_by_the_clock_though_nobody_writes(
     db: asyncpg.Connection, pack_dsn: str
 ) -> None:
     agenda, event, contractor = await one_event(db)
-    async with served(pack_dsn) as ask:
+    async with EVENT_SESSIONS.served(pack_dsn) as ask:
         now = await db.fetchval("SELECT clock_timestamp()")
         soon = timedelta(seconds=2)
         comes = await agenda.item(event, now + soon, now + minutes(500))
@@ -257,7 +220,7 @@ async def test_a_session_comes_and_goes_by_the_clock_though_nobody_writes(
 async def test_the_answers_of_the_sample_data_are_those_of_the_views(db: asyncpg.Connection, pack_dsn: str) -> None:
     await load_sample(db, 50)
     await refresh(db)
-    async with served(pack_dsn) as ask:
+    async with EVENT_SESSIONS.served(pack_dsn) as ask:
         for view, window in ((NOW, "now"), (NEXT_60, "next_60")):
             row = await db.fetchrow(
                 f"SELECT contractor_id, event_id, count(*) AS n FROM {view} GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 1"

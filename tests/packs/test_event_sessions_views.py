@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,12 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import ServerUnderTest, migrate_up
+from conftest import ServerUnderTest
 from packs.event_sessions_support import (
     NEXT_60,
     NEXT_CHANGE,
     NOW,
-    PACK,
     TICK,
     VIEWS,
     Agenda,
@@ -27,26 +25,14 @@ from packs.event_sessions_support import (
     load_sample,
     refresh,
 )
-
-
-@pytest.fixture(scope="module")
-def pack_template(server: ServerUnderTest) -> Iterator[str]:
-    """A database that holds the engine and the pack; cloned, never changed."""
-    name = asyncio.run(server.create())
-    asyncio.run(migrate_up(server.dsn(name), PACK.name))
-    yield name
-    asyncio.run(server.drop(name))
+from packs.every_pack import clone
 
 
 @pytest.fixture
 async def db(server: ServerUnderTest, pack_template: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection to this test's own database, in a transaction, so that now() is one moment throughout."""
-    name = await server.create(pack_template)
-    connection = await asyncpg.connect(server.dsn(name))
-    async with connection.transaction():
+    async with clone(server, pack_template) as connection, connection.transaction():
         yield connection
-    await connection.close()
-    await server.drop(name)
 
 
 @pytest.fixture

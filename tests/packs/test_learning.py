@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,9 +13,8 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from conftest import ServerUnderTest, eventually, migrate_up
+from conftest import eventually
 from packs.learning_support import (
-    PACK,
     VIEWS,
     alike,
     approved,
@@ -33,31 +31,6 @@ from packs.learning_support import (
 )
 
 REVIEWER = UUID("00000000-0000-0000-0000-00000000000a")
-
-
-@pytest.fixture(scope="module")
-def pack_template(server: ServerUnderTest) -> Iterator[str]:
-    """A database that holds the engine and the pack ``learning``; cloned, never changed."""
-    name = asyncio.run(server.create())
-    asyncio.run(migrate_up(server.dsn(name), PACK.name))
-    yield name
-    asyncio.run(server.drop(name))
-
-
-@pytest.fixture
-async def pack_dsn(server: ServerUnderTest, pack_template: str) -> AsyncIterator[str]:
-    """The address of a database of this test's own, with the pack in it."""
-    name = await server.create(pack_template)
-    yield server.dsn(name)
-    await server.drop(name)
-
-
-@pytest.fixture
-async def db(pack_dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to this test's own database, with the pack in it."""
-    connection = await asyncpg.connect(pack_dsn)
-    yield connection
-    await connection.close()
 
 
 async def only_item(db: asyncpg.Connection) -> asyncpg.Record:

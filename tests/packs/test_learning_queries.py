@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -11,46 +9,11 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from conftest import ServerUnderTest, eventually, migrate_up
-from packs.learning_support import PACK, approved, axis, insert, known, load_sample, refresh, talk
-from support.named_queries import Asking, Reply, asking
+from conftest import ServerUnderTest, eventually
+from packs.learning_support import approved, axis, insert, known, load_sample, refresh, talk
+from support.named_queries import Asking, Reply
 
 REVIEWER = "00000000-0000-0000-0000-00000000000a"
-
-
-@pytest.fixture(scope="module")
-def pack_template(server: ServerUnderTest) -> Iterator[str]:
-    """A database that holds the engine and the pack ``learning``; cloned, never changed."""
-    name = asyncio.run(server.create())
-    asyncio.run(migrate_up(server.dsn(name), PACK.name))
-    yield name
-    asyncio.run(server.drop(name))
-
-
-@pytest.fixture
-async def pack_dsn(server: ServerUnderTest, pack_template: str) -> AsyncIterator[str]:
-    """The address of a database of this test's own, with the pack in it."""
-    name = await server.create(pack_template)
-    yield server.dsn(name)
-    await server.drop(name)
-
-
-@pytest.fixture
-async def db(pack_dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to that database."""
-    connection = await asyncpg.connect(pack_dsn)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def ask(db: asyncpg.Connection, pack_dsn: str) -> AsyncIterator[Asking]:
-    """The service with the pack, every query of which can be run."""
-    async with asking(pack_dsn, packs=[PACK.name]) as asked:
-        for query in PACK.settings.queries:
-            await asked.usable(query.name)
-        yield asked
-        await eventually(lambda: not any(asked.running.service.refresher.pending(view) for view in asked.running.views))
 
 
 async def post(ask: Asking, path: str, **body: Any) -> Reply:

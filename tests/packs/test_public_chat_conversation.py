@@ -18,14 +18,11 @@ from packs.public_chat_support import (
     as_role,
     chat,
     convert,
-    db,
     embed,
-    filled,
+    embedded,
     houses,
     lexical,
     load_sample,
-    pack_dsn,
-    pack_template,
     read,
     session,
 )
@@ -209,11 +206,11 @@ async def test_a_unit_that_fits_is_preferred_to_one_that_is_too_large(houses: as
     assert names(await chat(houses, "sea view for four"))[:2] == ["Four", "Eight"]
 
 
-async def test_sample_data_have_a_right_answer(filled: asyncpg.Connection) -> None:
-    house = str(await filled.fetchval("SELECT tenant_id FROM tenant_registry WHERE slug = 'casa-del-faro'"))
-    assert names(await chat(filled, "room with sea view for four", house=house))[0] == "Atlantic Family Room"
-    assert names(await chat(filled, "Suite romántica con jacuzzi para dos", house=house))[0] == "Honeymoon Suite"
-    assert names(await chat(filled, "wheelchair accessible with a pool for eight", house=house))[0] == "Pool House"
+async def test_sample_data_have_a_right_answer(embedded: asyncpg.Connection) -> None:
+    house = str(await embedded.fetchval("SELECT tenant_id FROM tenant_registry WHERE slug = 'casa-del-faro'"))
+    assert names(await chat(embedded, "room with sea view for four", house=house))[0] == "Atlantic Family Room"
+    assert names(await chat(embedded, "Suite romántica con jacuzzi para dos", house=house))[0] == "Honeymoon Suite"
+    assert names(await chat(embedded, "wheelchair accessible with a pool for eight", house=house))[0] == "Pool House"
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,7 @@
 """The endpoints of the pack ``public_chat``, asked over HTTP of the real service, with embeddings that it makes itself."""
-# ruff: noqa: F401, F811 - fixtures
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -12,9 +10,9 @@ import asyncpg
 import pytest
 
 from afresh_notifier import embedder
-from conftest import ServerUnderTest, eventually
-from packs.public_chat_support import load_sample, pack_dsn, pack_template, refresh
-from support.named_queries import Asking, asking
+from conftest import eventually
+from packs.public_chat_support import load_sample, refresh
+from support.named_queries import asking
 from support.openai_api import openai_api
 
 CHAT = "/api/public-chat"

@@ -1,5 +1,4 @@
 """What the pack ``public_chat`` understands of a message: dates, guests, wishes, and how they add up."""
-# ruff: noqa: F401, F811 - fixtures
 
 from __future__ import annotations
 
@@ -10,8 +9,6 @@ from typing import Any
 import asyncpg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from packs.public_chat_support import db, pack_dsn, pack_template
 
 #: A Tuesday.
 TODAY = date(2026, 2, 10)

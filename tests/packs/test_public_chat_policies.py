@@ -15,10 +15,7 @@ from packs.public_chat_support import (
     add_unit,
     as_role,
     chat,
-    db,
     houses,
-    pack_dsn,
-    pack_template,
     staff_of,
 )
 

@@ -13,12 +13,9 @@ from packs.public_chat_support import (
     OTHER,
     add_unit,
     as_role,
-    db,
-    filled,
+    embedded,
     houses,
     lexical,
-    pack_dsn,
-    pack_template,
     staff_of,
 )
 
@@ -234,8 +231,8 @@ async def test_the_settings_of_the_index_are_the_function_s_and_no_one_else_s(ho
     )
 
 
-async def test_sample_data_have_a_right_answer(filled: asyncpg.Connection) -> None:
-    house = await filled.fetchval("SELECT tenant_id FROM tenant_registry WHERE slug = 'casa-del-faro'")
-    assert (await names(filled, "room with sea view for four", house))[0] == "Atlantic Family Room"
-    assert (await names(filled, "romantic honeymoon with a jacuzzi", house))[0] == "Honeymoon Suite"
-    assert (await names(filled, "dogs welcome garden barbecue", house))[0] == "Garden Apartment"
+async def test_sample_data_have_a_right_answer(embedded: asyncpg.Connection) -> None:
+    house = await embedded.fetchval("SELECT tenant_id FROM tenant_registry WHERE slug = 'casa-del-faro'")
+    assert (await names(embedded, "room with sea view for four", house))[0] == "Atlantic Family Room"
+    assert (await names(embedded, "romantic honeymoon with a jacuzzi", house))[0] == "Honeymoon Suite"
+    assert (await names(embedded, "dogs welcome garden barbecue", house))[0] == "Garden Apartment"

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from packs.public_chat_support import HOUSE, OTHER, db, houses, load_sample, pack_dsn, pack_template, read
+from packs.public_chat_support import HOUSE, OTHER, houses, load_sample, read
 
 DESCRIPTION = "A bright room with a sea view."
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import string
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -16,27 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import ServerUnderTest, migrate_up
-from packs.shows_support import PACK, add, add_eventbrite_order, add_order, add_session, bridge, live, refresh
-
-
-@pytest.fixture(scope="module")
-def pack_template(server: ServerUnderTest) -> Iterator[str]:
-    """A database that holds the engine and the pack ``shows``; cloned, never changed."""
-    name = asyncio.run(server.create())
-    asyncio.run(migrate_up(server.dsn(name), PACK.name))
-    yield name
-    asyncio.run(server.drop(name))
-
-
-@pytest.fixture
-async def db(server: ServerUnderTest, pack_template: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to this test's own database, with the pack in it."""
-    name = await server.create(pack_template)
-    connection = await asyncpg.connect(server.dsn(name))
-    yield connection
-    await connection.close()
-    await server.drop(name)
+from conftest import ServerUnderTest
+from packs.shows_support import add, add_eventbrite_order, add_order, add_session, bridge, live, refresh
 
 
 def local(*parts: int) -> datetime:

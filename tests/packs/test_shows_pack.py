@@ -2,66 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import asyncpg
 import pytest
 
 from afresh_notifier import dependencies
-from conftest import ServerUnderTest, migrate_up
-from packs.shows_support import PACK, TABLES, VIEWS, load_sample, refresh
-
-STALE = {
-    "one row of event_sessions_overview_mv for each canonical session",
-    "event_sessions_overview_mv equals event_sessions_overview_mv_live",
-}
-
-CHECKS = 141
-
-
-@pytest.fixture(scope="module")
-def pack_template(server: ServerUnderTest) -> Iterator[str]:
-    """A database that holds the engine and the pack ``shows``; cloned, never changed."""
-    name = asyncio.run(server.create())
-    asyncio.run(migrate_up(server.dsn(name), PACK.name))
-    yield name
-    asyncio.run(server.drop(name))
-
-
-@pytest.fixture
-async def db(server: ServerUnderTest, pack_template: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to this test's own database, with the pack in it."""
-    name = await server.create(pack_template)
-    connection = await asyncpg.connect(server.dsn(name))
-    yield connection
-    await connection.close()
-    await server.drop(name)
-
-
-@pytest.fixture
-async def filled(db: asyncpg.Connection) -> asyncpg.Connection:
-    """The same, with the sample data of 50 sessions and a fresh overview."""
-    await load_sample(db, None)
-    await refresh(db)
-    return db
-
-
-async def failed_checks(db: asyncpg.Connection) -> set[str]:
-    """The checks of verify.sql that are not ok; every row is looked at for its form."""
-    rows = await db.fetch(PACK.read("verify.sql"))
-    assert len(rows) == CHECKS
-    assert len({row["check"] for row in rows}) == CHECKS
-    for row in rows:
-        assert list(row.keys()) == ["check", "expected", "found", "ok"]
-        assert all(isinstance(row[column], str) and row[column] for column in ("check", "expected", "found"))
-        assert isinstance(row["ok"], bool)
-    return {row["check"] for row in rows if not row["ok"]}
-
+from packs.every_pack import identity_of_rows, scans
+from packs.shows_support import PACK, SHOWS, STALE, TABLES, VIEWS, failed_checks, load_sample, refresh
 
 # Settings, and what the engine makes of the pack.
 
@@ -89,30 +40,7 @@ async def test_the_engine_sees_through_both_views(db: asyncpg.Connection) -> Non
     assert list(catalogue.views) == [f"shows.{view}" for view in VIEWS]
 
 
-async def test_watches_carry_the_keys_that_the_settings_name(db: asyncpg.Connection) -> None:
-    rows = await db.fetch("SELECT table_name AS name, keys FROM afresh.watched")
-    assert {row["name"]: tuple(row["keys"]) for row in rows} == {
-        table.name: table.keys for table in PACK.settings.tables
-    }
-
-
 # Sample data.
-
-
-async def test_everything_is_ok_on_an_empty_database(db: asyncpg.Connection) -> None:
-    assert await failed_checks(db) == set()
-
-
-@pytest.mark.parametrize("size", [1, 50, 1000])
-async def test_sample_data_fill_every_table_and_pass_every_check(db: asyncpg.Connection, size: int) -> None:
-    await load_sample(db, size)
-    for table in TABLES:
-        if size > 1:
-            assert await db.fetchval(f"SELECT count(*) FROM shows.{table}") > 0, table
-    assert await failed_checks(db) == STALE
-    await refresh(db)
-    assert await failed_checks(db) == set()
-    assert await db.fetchval("SELECT count(*) FROM shows.event_sessions_overview_mv") == size
 
 
 @pytest.mark.parametrize(
@@ -164,55 +92,6 @@ async def test_sample_data_have_twins_that_the_bridge_makes_one(filled: asyncpg.
         "SELECT count(*) FROM shows.session_sources WHERE source = canonical_source AND NOT is_canonical"
     )
     assert await filled.fetchval("SELECT count(*) FROM shows.event_sessions_overview_mv") == 50
-
-
-async def test_sample_data_are_the_same_every_time(
-    server: ServerUnderTest, pack_template: str, db: asyncpg.Connection
-) -> None:
-    async def digest(connection: asyncpg.Connection) -> str:
-        async with connection.transaction():
-            await connection.execute("SET LOCAL afresh.sample_size = 200")
-            await connection.execute(PACK.read("sample.sql"))
-            found: str = await connection.fetchval(
-                # Dates as days from today, so that midnight between the two loads makes no difference.
-                "SELECT md5(string_agg(r, '|' ORDER BY r)) FROM ("
-                "SELECT concat_ws(',', stable_session_id, event_name, total_gross, total_tickets, lineup, waitlist,"
-                " discounts, session_date - (now() AT TIME ZONE 'UTC')::date, start_time, venue_name, available_spots)"
-                " FROM shows.event_sessions_overview_mv_live) AS t (r)"
-            )
-            return found
-
-    first = await digest(db)
-    name = await server.create(pack_template)
-    other = await asyncpg.connect(server.dsn(name))
-    try:
-        # Another plan: nothing may hang on the order in which rows are made.
-        await other.execute("SET enable_hashjoin = off; SET enable_nestloop = off; SET work_mem = '64kB'")
-        assert await digest(other) == first
-    finally:
-        await other.close()
-        await server.drop(name)
-
-
-async def test_sample_data_refuse_tables_that_hold_rows(filled: asyncpg.Connection) -> None:
-    with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError, match=r"shows\.venues holds rows") as raised:
-        await load_sample(filled, 5)
-    assert "empty the tables" in (raised.value.hint or "")
-
-
-@pytest.mark.parametrize("size", ["0", "-1", "many", "1.5", "99999999", "1; DROP TABLE shows.venues"])
-async def test_a_sample_size_that_is_none_is_refused(db: asyncpg.Connection, size: str) -> None:
-    async with db.transaction():
-        await db.execute("SELECT set_config('afresh.sample_size', $1, true)", size)
-        with pytest.raises(asyncpg.InvalidParameterValueError, match="not a number of sessions"):
-            async with db.transaction():
-                await db.execute(PACK.read("sample.sql"))
-    assert await db.fetchval("SELECT count(*) FROM shows.venues") == 0
-
-
-async def test_sample_data_leave_nothing_temporary_behind(filled: asyncpg.Connection) -> None:
-    assert await filled.fetchval("SELECT to_regclass('pg_temp.sample_sessions')") is None
-    assert await filled.fetchval("SELECT to_regprocedure('pg_temp.draw(bigint, bigint)')") is None
 
 
 def payload_cents(payload: Any, *path: str) -> int:
@@ -282,7 +161,7 @@ async def test_every_sessions_money_is_what_python_computes_from_the_payloads(db
 # Checks.
 
 
-async def objects(db: asyncpg.Connection) -> list[tuple[str, str]]:
+async def objects_and_checks(db: asyncpg.Connection) -> list[tuple[str, str]]:
     """Each object that has a check of its own: the statement that takes it away, and the check."""
     found = [
         (f"DROP {row['kind']} shows.{row['name']} CASCADE", f"{row['kind'].lower()} {row['name']}")
@@ -317,17 +196,11 @@ async def objects(db: asyncpg.Connection) -> list[tuple[str, str]]:
 
 async def test_each_object_that_is_missing_fails_its_own_check_and_not_the_query(filled: asyncpg.Connection) -> None:
     await filled.execute("SET client_min_messages = error")
-    listed = await objects(filled)
+    listed = await objects_and_checks(filled)
     rows = await filled.fetch(PACK.read("verify.sql"))
     # Every check is of an object, but those of the data.
     assert len({check for _, check in listed}) == len([row for row in rows if "0 are wrong" not in row["expected"]])
-    for statement, check in listed:
-        transaction = filled.transaction()
-        await transaction.start()
-        await filled.execute(statement)
-        assert check in await failed_checks(filled), statement
-        await transaction.rollback()
-    assert await failed_checks(filled) == set()
+    await SHOWS.fails_among_others(filled, listed)
 
 
 BREAKAGES = [
@@ -387,14 +260,8 @@ BREAKAGES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("statement", "failed"), BREAKAGES, ids=[" ".join(statement.split())[:60] for statement, _ in BREAKAGES]
-)
-async def test_each_broken_thing_fails_its_own_checks_and_no_others(
-    filled: asyncpg.Connection, statement: str, failed: set[str]
-) -> None:
-    await filled.execute(statement)
-    assert await failed_checks(filled) == failed
+async def test_each_broken_thing_fails_its_own_checks_and_no_others(filled: asyncpg.Connection) -> None:
+    await SHOWS.fails_exactly(filled, BREAKAGES)
 
 
 async def test_an_order_that_is_counted_twice_is_noticed(filled: asyncpg.Connection) -> None:
@@ -406,52 +273,15 @@ async def test_an_order_that_is_counted_twice_is_noticed(filled: asyncpg.Connect
     assert await failed_checks(filled) == {"each order and ticket of a known session is counted once"}
 
 
-async def test_verify_works_without_public_on_the_search_path(filled: asyncpg.Connection) -> None:
-    await filled.execute("SET search_path = ''")
-    assert await failed_checks(filled) == set()
-
-
-async def test_verify_works_where_nothing_is_installed(db: asyncpg.Connection) -> None:
-    await db.execute("DROP SCHEMA shows CASCADE")
-    assert len(await failed_checks(db)) == CHECKS
-
-
 # Refreshes and plans.
-
-
-async def identity_of_rows(db: asyncpg.Connection, condition: str = "true", *values: Any) -> Any:
-    """Where every row of the overview lies and which transaction wrote it: a rewritten row has both changed."""
-    return await db.fetch(
-        f"SELECT ctid::text, xmin::text FROM shows.event_sessions_overview_mv WHERE {condition} ORDER BY ctid", *values
-    )
-
-
-async def test_a_concurrent_refresh_with_unchanged_data_rewrites_no_row(filled: asyncpg.Connection) -> None:
-    before = await identity_of_rows(filled)
-    await filled.execute("SET TimeZone = 'Pacific/Kiritimati'; SET DateStyle = 'German'")
-    # An update without any change moves the rows in the tables, and so the order in which they are read.
-    for table in TABLES:
-        await filled.execute(await moving(filled, table))
-    await refresh(filled)
-    assert await identity_of_rows(filled) == before
-
-
-async def moving(db: asyncpg.Connection, table: str) -> str:
-    """A statement that writes about half of the table's rows again, as they are."""
-    column = await db.fetchval(
-        "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('shows.' || $1::text) AND attnum > 0"
-        " AND attgenerated = '' AND NOT attisdropped ORDER BY attnum LIMIT 1",
-        table,
-    )
-    return f"UPDATE shows.{table} AS t SET {column} = {column} WHERE hashtext(t::text) % 2 = 0"
 
 
 async def test_a_concurrent_refresh_rewrites_only_the_session_that_changed(filled: asyncpg.Connection) -> None:
     subject = await filled.fetchval(PACK.read("demo/subject.sql"))
-    before = await identity_of_rows(filled, "stable_session_id <> $1", subject)
+    before = await identity_of_rows(filled, f"shows.{VIEWS[0]}", "stable_session_id <> $1", subject)
     await filled.execute(PACK.read("demo/change.sql"), subject)
     await refresh(filled)
-    assert await identity_of_rows(filled, "stable_session_id <> $1", subject) == before
+    assert await identity_of_rows(filled, f"shows.{VIEWS[0]}", "stable_session_id <> $1", subject) == before
 
 
 async def test_refresh_status_moves_with_each_refresh_and_counts_the_sessions(filled: asyncpg.Connection) -> None:
@@ -463,18 +293,6 @@ async def test_refresh_status_moves_with_each_refresh_and_counts_the_sessions(fi
     assert second is not None
     assert second["refreshed_at"] > first["refreshed_at"]
     assert (second["view_name"], second["sessions"]) == ("shows.event_sessions_overview_mv", 50)
-
-
-def scans(plan: Any) -> Iterator[tuple[str, str]]:
-    """The scans in an EXPLAIN's JSON: what kind, of which table."""
-    if isinstance(plan, list):
-        for part in plan:
-            yield from scans(part)
-    elif isinstance(plan, dict):
-        if "Relation Name" in plan:
-            yield plan["Node Type"], plan["Relation Name"]
-        for part in plan.values():
-            yield from scans(part)
 
 
 #: Those that grow with the number of sessions.
@@ -578,56 +396,6 @@ async def test_the_filters_of_the_page_are_part_of_the_query_and_use_the_indexes
     plan = await db.fetchval(f"EXPLAIN (FORMAT json) SELECT * FROM shows.browse({arguments})")
     assert index in plan
     assert "Function Scan" not in plan
-
-
-# The demo.
-
-
-async def test_demo_change_shows_in_the_subjects_row_every_time(filled: asyncpg.Connection) -> None:
-    subject = await filled.fetchval(PACK.read("demo/subject.sql"))
-    row = PACK.read("demo/row.sql")
-    before = await filled.fetchrow(row, subject)
-    assert before is not None
-    assert before["stable_session_id"] == subject
-    for _ in range(3):
-        assert await filled.execute(PACK.read("demo/change.sql"), subject) == "INSERT 0 1"
-        await refresh(filled)
-        after = await filled.fetchrow(row, subject)
-        assert after is not None
-        assert after["total_orders"] == before["total_orders"] + 1
-        assert after["total_gross"] == before["total_gross"] + 42
-        before = after
-
-
-async def test_demo_has_no_subject_where_there_are_no_orders(db: asyncpg.Connection) -> None:
-    assert await db.fetchval(PACK.read("demo/subject.sql")) is None
-
-
-async def test_demo_traffic_changes_something_each_time_and_the_tables_stay_about_as_large(
-    db: asyncpg.Connection,
-) -> None:
-    await load_sample(db, 20)
-    statement = await db.prepare(PACK.read("demo/traffic.sql"))
-    changed: Counter[str] = Counter()
-    for number in range(600):
-        await db.execute("SELECT setseed($1)", number / 600)
-        async with db.transaction():
-            await statement.fetch()
-            assert await db.fetchval("SELECT pg_current_xact_id_if_assigned()") is not None
-            xid = await db.fetchval("SELECT pg_current_xact_id()::xid")
-            for table in ("orders_htx", "tickets_htx", "orders_eventbrite", "event_spots", "event_applications"):
-                changed[table] += await db.fetchval(f"SELECT count(*) FROM shows.{table} WHERE xmin = $1", xid)
-    assert set(+changed) == {"orders_htx", "tickets_htx", "orders_eventbrite", "event_spots", "event_applications"}
-    for table in ("orders_htx", "orders_eventbrite"):
-        largest = f"SELECT max(n) FROM (SELECT count(*) AS n FROM shows.{table} GROUP BY session_source_id) AS t"
-        assert await db.fetchval(largest) <= 10
-    await refresh(db)
-    assert await failed_checks(db) == set()
-
-
-async def test_demo_traffic_is_no_error_where_there_is_nothing(db: asyncpg.Connection) -> None:
-    for _ in range(20):
-        await db.execute(PACK.read("demo/traffic.sql"))
 
 
 async def test_verify_says_what_is_missing_and_what_is_there_besides(filled: asyncpg.Connection) -> None:
