@@ -158,8 +158,15 @@ async def test_a_review_of_an_item_that_is_decided_is_refused(db: asyncpg.Connec
 async def test_processing_makes_approved_items_knowledge(db: asyncpg.Connection, ask: Asking) -> None:
     for number, text in enumerate(("opening hours", "winter tyres", "gift vouchers", "parking", "batteries")):
         await approved(db, text, axis(number))
-    assert (await post(ask, "process", batch=2)).json == {"processed": 2}
-    assert (await post(ask, "process")).json == {"processed": 3}
+    # The service makes their embeddings anew meanwhile; an item that it has just locked is left for the next batch.
+    done = [(await post(ask, "process", batch=2)).json["processed"]]
+    assert done[0] <= 2
+
+    async def all_processed() -> bool:
+        done.append((await post(ask, "process")).json["processed"])
+        return bool(sum(done) == 5)
+
+    await eventually(all_processed)
     assert (await post(ask, "process")).json == {"processed": 0}
     reply = await post(ask, "process", batch=0)
     assert (reply.status, reply.code) == (422, "query_refused")
