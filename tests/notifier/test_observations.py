@@ -183,6 +183,16 @@ def test_failures_of_one_view_say_nothing_of_another(written: Written) -> None:
     ]
 
 
+def test_a_view_that_is_locked_for_long_is_told_of(written: Written) -> None:
+    logs.configure(level="info", json=True)
+    log = Log()
+    for waits in range(1, 40):
+        log(RefreshPostponed(view="v", problem="somebody has it", waits=waits))
+    assert [(line["event"], line["level"], line["waits"]) for line in written()] == [
+        ("refresh postponed", "warning", waits) for waits in (8, 16, 32)
+    ]
+
+
 def test_the_log_leaves_out_what_is_below_its_level(written: Written) -> None:
     logs.configure(level="warning", json=True)
     Log()(GapFound(reason="r"))

@@ -131,11 +131,15 @@ _ENDS: dict[type[Observation], type[Observation]] = {
 }
 
 
+#: After so many tries in a row it is no chance any more that a view was locked; they take about three seconds.
+LOCKED_FOR_LONG = 8
+
+
 class Log:
     """The observer.
 
     Of failures of one kind in a row it writes the first, the second, the fourth, the eighth and so on, each with how many
-    there were by then; and so does what ends them.
+    there were by then; and so does what ends them. A view that somebody has locked for long is told of in the same way.
     """
 
     def __init__(self) -> None:
@@ -148,6 +152,10 @@ class Log:
         level, event = EVENTS[kind]
         if isinstance(observation, QueryAnswered) and not self._logger.is_enabled_for(level):
             return  # of these there may be thousands a second
+        if isinstance(observation, RefreshPostponed) and observation.waits >= LOCKED_FOR_LONG:
+            if observation.waits & (observation.waits - 1):
+                return
+            level = logging.WARNING
         of = getattr(observation, "view", "") or getattr(observation, "table", "")
         if kind in _ENDS.values():
             self._in_a_row[kind, of] += 1
