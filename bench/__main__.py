@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import platform
-import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from afresh_notifier import packs
+from afresh_notifier import marked, packs
 from bench import (
     cache,
     latency,
@@ -80,12 +80,10 @@ async def _run(measure: Callable[[float], Awaitable[Report]], scale: float) -> R
 
 def _write(file: Path, name: str, report: Report) -> None:
     """Replace what stands between this benchmark's markers, if the file has them."""
-    begin, end = f"<!-- bench {name} -->", f"<!-- end bench {name} -->"
-    text = file.read_text(encoding="utf-8")
     where = f"Python {platform.python_version()}, Afresh {version('afresh')}"
-    block = f"{begin}\n{report.markdown()}\n\nMeasured {datetime.now(UTC):%Y-%m-%d} by `make bench`; {where}.\n{end}"
-    text = re.sub(re.escape(begin) + ".*?" + re.escape(end), lambda _: block, text, flags=re.DOTALL)
-    file.write_text(text, encoding="utf-8")
+    block = f"{report.markdown()}\n\nMeasured {datetime.now(UTC):%Y-%m-%d} by `make bench`; {where}."
+    with contextlib.suppress(ValueError):
+        file.write_text(marked.replaced(file.read_text(encoding="utf-8"), f"bench {name}", block), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import re
 import shutil
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from afresh_cache import client
+from afresh_notifier import marked
 from faults.actors import Client, EndpointsClient, EventsClient, WebSocketClient, Writer, content
 from faults.application import Application
 from faults.breaking import FAULTS, Fault, NotReached
@@ -338,11 +338,9 @@ def table(outcomes: Sequence[Outcome], seconds: float, lease: str) -> str:
 def write(text: str, name: str, command: str) -> None:
     """Put ``text`` between its markers into README.md, if it has them."""
     file = ROOT / "README.md"
-    begin, end = f"<!-- {name} -->", f"<!-- end {name} -->"
-    block = f"{begin}\n{text}\n\nMeasured {datetime.now(UTC):%Y-%m-%d} by `{command}`.\n{end}"
-    whole = file.read_text(encoding="utf-8")
-    whole = re.sub(re.escape(begin) + ".*?" + re.escape(end), lambda _: block, whole, flags=re.DOTALL)
-    file.write_text(whole, encoding="utf-8")
+    block = f"{text}\n\nMeasured {datetime.now(UTC):%Y-%m-%d} by `{command}`."
+    with contextlib.suppress(ValueError):
+        file.write_text(marked.replaced(file.read_text(encoding="utf-8"), name, block), encoding="utf-8")
 
 
 def _named(_context: click.Context, _parameter: click.Parameter, given: str | None) -> list[type[Fault]]:

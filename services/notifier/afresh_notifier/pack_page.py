@@ -10,14 +10,13 @@ what there is, what makes which cache entries stale, as tables and as a diagram 
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import asyncpg
 
-from afresh_notifier import database, migrate, packs, planning
+from afresh_notifier import database, marked, migrate, packs, planning
 from afresh_notifier.embedded import EmbeddedServer
 from afresh_notifier.packs import InstalledPack
 from afresh_notifier.planning import name_pattern
@@ -25,8 +24,6 @@ from afresh_notifier.refresher import Plan
 from afresh_notifier.resources import query
 from afresh_notifier.settings import DatabaseSettings, Settings
 from afresh_notifier.settings_queries import QuerySettings
-
-BEGIN, END = "<!-- pack -->", "<!-- end pack -->"
 
 Row = Sequence[str]
 
@@ -54,12 +51,7 @@ async def page(connection: asyncpg.Connection, pack: InstalledPack) -> str:
 
 def written(text: str, generated: str) -> str:
     """``text`` with what is generated between its markers. Raises ValueError where it has none."""
-    new, count = re.subn(
-        rf"{re.escape(BEGIN)}\n.*?{re.escape(END)}", lambda _: f"{BEGIN}\n{generated}\n{END}", text, flags=re.DOTALL
-    )
-    if count != 1:
-        raise ValueError(f"expected {BEGIN} and {END}, once")
-    return new
+    return marked.replaced(text, "pack", generated)
 
 
 def _tables(pack: InstalledPack, rows: Iterable[asyncpg.Record]) -> str:
@@ -193,22 +185,21 @@ def _section(title: str, head: Row, rows: Iterable[Row]) -> str:
     return "\n".join([f"### {title}", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *lines])
 
 
-async def _write(folder: Path, server: EmbeddedServer) -> None:
-    for name in packs.available():
-        async with database.scripting(DatabaseSettings(dsn=server.dsn()), name="afresh pages") as connection:
-            await connection.execute(f'CREATE DATABASE "{name}"')
-        async with database.scripting(DatabaseSettings(dsn=server.dsn(name)), name="afresh pages") as connection:
-            async for _ in migrate.up(connection, packs.installable(packs.find_all([name]))):
-                pass
-            file = folder / f"{name}.md"
-            text = await page(connection, packs.find(name))
-            file.write_text(written(file.read_text(encoding="utf-8"), text), encoding="utf-8")
+async def _generated(dsn: str, name: str) -> str:
+    """The same for the pack ``name``, installed in the empty database at ``dsn``."""
+    async with database.scripting(DatabaseSettings(dsn=dsn), name="afresh pages") as connection:
+        async for _ in migrate.up(connection, packs.installable(packs.find_all([name]))):
+            pass
+        return await page(connection, packs.find(name))
 
 
 def main() -> None:
     """Write the pages in the folder named."""
-    with EmbeddedServer() as server:
-        asyncio.run(_write(Path(sys.argv[1]), server))
+    for name in packs.available():
+        file = Path(sys.argv[1]) / f"{name}.md"
+        with EmbeddedServer() as server:
+            text = asyncio.run(_generated(server.dsn(), name))
+        file.write_text(written(file.read_text(encoding="utf-8"), text), encoding="utf-8")
 
 
 if __name__ == "__main__":

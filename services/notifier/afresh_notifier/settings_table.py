@@ -6,7 +6,6 @@ a file it is printed.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +14,9 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
+from afresh_notifier import marked
 from afresh_notifier.settings import Settings
 from afresh_notifier.settings_values import seconds
-
-BEGIN, END = "<!-- settings -->", "<!-- end settings -->"
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"), (0.001, "ms"))
 
@@ -32,12 +30,7 @@ def table() -> str:
 
 def written(text: str) -> str:
     """``text`` with the table of today between its markers. Raises ValueError where it has none."""
-    new, count = re.subn(
-        rf"{re.escape(BEGIN)}\n.*?{re.escape(END)}", lambda _: f"{BEGIN}\n{table()}\n{END}", text, flags=re.DOTALL
-    )
-    if count != 1:
-        raise ValueError(f"expected {BEGIN} and {END}, once")
-    return new
+    return marked.replaced(text, "settings", table())
 
 
 def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
