@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -170,16 +170,41 @@ async def lent(pool: asyncpg.Pool, seconds: float) -> AsyncIterator[Connection]:
 @asynccontextmanager
 async def kept(pool: asyncpg.Pool, connection: asyncpg.pool.PoolConnectionProxy, seconds: float) -> AsyncIterator[None]:
     """``connection``, which was lent by the pool, goes back to it with the block, or is cut as `lent` says."""
-    watch = asyncio.get_running_loop().call_later(seconds, cut, connection)
     try:
-        yield
+        with cut_after(connection, seconds):
+            yield
     except BaseException as error:
         if is_last_word(error) or not isinstance(error, asyncpg.PostgresError | AfreshError):
             cut(connection)
         raise
     finally:
-        watch.cancel()
         await give_back(pool, connection)
+
+
+@contextlib.contextmanager
+def cut_after(connection: Connection, seconds: float) -> Iterator[None]:
+    """``connection`` is cut where the block takes longer than ``seconds``, and what waits for it fails: from outside, since
+    a server that does not answer answers no rollback either."""
+    watch = asyncio.get_running_loop().call_later(seconds, cut, connection)
+    try:
+        yield
+    finally:
+        watch.cancel()
+
+
+@asynccontextmanager
+async def transaction(connection: Connection, *, readonly: bool = False) -> AsyncIterator[None]:
+    """A transaction, or a savepoint within one. Left by what PostgreSQL says it is undone, unless that was its last word;
+    left by anything else it is for whoever owns the connection to cut: nothing is waited for that may not come."""
+    begun = connection.transaction(readonly=readonly)
+    await begun.start()
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        if not is_last_word(error):
+            await begun.rollback()
+        raise
+    await begun.commit()
 
 
 def is_about_statement(error: asyncpg.PostgresError) -> bool:
@@ -189,8 +214,9 @@ def is_about_statement(error: asyncpg.PostgresError) -> bool:
 
 def is_last_word(error: BaseException) -> bool:
     """Whether nothing more will be heard on the connection, which may not be closed yet: the server has said this as its
-    last word, or has hung up."""
-    return getattr(error, "severity", None) in ("FATAL", "PANIC") or isinstance(error, asyncpg.PostgresConnectionError)
+    last word, or has hung up, which asyncpg says. (A user's RAISE may have a connection's SQLSTATE, and ends none.)"""
+    severity = getattr(error, "severity", None)
+    return severity in ("FATAL", "PANIC") or (isinstance(error, asyncpg.PostgresConnectionError) and severity is None)
 
 
 async def give_back(pool: asyncpg.Pool, connection: asyncpg.pool.PoolConnectionProxy) -> None:

@@ -141,12 +141,8 @@ class Embedder:
 
     async def _some(self, connection: asyncpg.Connection, source: Source) -> Batch:
         """One batch, for which a server that does not answer is waited for so long, and no longer."""
-        seconds = PATIENCE + self._settings.timeout
-        watch = asyncio.get_running_loop().call_later(seconds, database.cut, connection)
-        try:
+        with database.cut_after(connection, PATIENCE + self._settings.timeout):
             batch = await embed_some(connection, source, self._models, self._settings)
-        finally:
-            watch.cancel()
         if batch.stored or batch.skipped:
             self._observe(Embedded(table=source.table, rows=batch.stored, skipped=batch.skipped, seconds=batch.seconds))
         if batch.failed:

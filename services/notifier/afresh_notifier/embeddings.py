@@ -289,7 +289,7 @@ class _Work:
     async def _store(self, keys: list[str], texts: dict[str, str | None], vectors: dict[str, list[Vector]]) -> None:
         """Between the reading of a text and this the row may have changed, or gone: then it waits anew, or for nothing."""
         stored, nothing = 0, [None] * len(self._source.wanted.columns)
-        async with self._connection.transaction():
+        async with database.transaction(self._connection):
             # The table's own triggers are a user's, and know no names but those; and a writer of one of the rows who takes
             # long, or who waits for another one of them, is not waited for by all.
             await self._connection.execute(query("set_search_path"), "public")

@@ -124,40 +124,25 @@ async def carry_out(connection: asyncpg.Connection, job: Job, due: datetime, *, 
 
     Raises what asyncpg raises where it is the connection that fails; whether it was run is then for the row to say.
     """
-    transaction = connection.transaction()
-    await transaction.start()
-    try:
-        outcome = await _take_turn(connection, job, due, anyway=anyway)
-    except asyncpg.PostgresError as error:
-        if not database.is_last_word(error):
-            await transaction.rollback()
-        raise
-    await transaction.commit()
-    return outcome
-
-
-async def _take_turn(connection: asyncpg.Connection, job: Job, due: datetime, *, anyway: bool) -> Outcome:
     began = time.perf_counter()
-    ran_for: datetime | None = await connection.fetchval(query("job_turn"), job.name)
-    if ran_for is None or (ran_for >= due and not anyway):
-        return Outcome(due=ran_for)
-    savepoint = connection.transaction()
-    await savepoint.start()
-    try:
-        await connection.execute(query("job_limits"), database.milliseconds(job.timeout))
-        # What it gives is nobody's, and not read: it may be long, or hold what has no like in Python, as a date BC.
-        await connection.executemany(job.statement, [()])
-    except asyncpg.PostgresError as error:
-        if database.is_last_word(error):
-            raise
-        await savepoint.rollback()
-        problem, hint = database.said(error)
-        if isinstance(error, asyncpg.QueryCanceledError):
-            problem, hint = f"it took longer than {job.timeout:g} s", "raise its timeout under [[jobs]]"
-        await connection.execute(query("job_failed"), job.name, problem)
-        return Outcome(due=ran_for, problem=problem, hint=hint)
-    await savepoint.commit()
-    await connection.execute(query("job_done"), job.name, due, time.perf_counter() - began)
+    async with database.transaction(connection):
+        ran_for: datetime | None = await connection.fetchval(query("job_turn"), job.name)
+        if ran_for is None or (ran_for >= due and not anyway):
+            return Outcome(due=ran_for)
+        try:
+            async with database.transaction(connection):  # a savepoint
+                await connection.execute(query("job_limits"), database.milliseconds(job.timeout))
+                # What it gives is nobody's, and not read: it may be long, or hold what has no like in Python, as a date BC.
+                await connection.executemany(job.statement, [()])
+        except asyncpg.PostgresError as error:
+            if database.is_last_word(error):
+                raise
+            problem, hint = database.said(error)
+            if isinstance(error, asyncpg.QueryCanceledError):
+                problem, hint = f"it took longer than {job.timeout:g} s", "raise its timeout under [[jobs]]"
+            await connection.execute(query("job_failed"), job.name, problem)
+            return Outcome(due=ran_for, problem=problem, hint=hint)
+        await connection.execute(query("job_done"), job.name, due, time.perf_counter() - began)
     return Outcome(due=due, ran=True)
 
 
@@ -224,12 +209,8 @@ class Jobs:
         began = loop_time()
         try:
             async with database.connection(self._database, name=f"afresh job {job.name}") as connection:
-                # Cut from outside: a server that does not answer answers no rollback either.
-                watch = asyncio.get_running_loop().call_later(job.timeout + GRACE, database.cut, connection)
-                try:
+                with database.cut_after(connection, job.timeout + GRACE):
                     outcome = await carry_out(connection, job, due)
-                finally:
-                    watch.cancel()
         except database.TRANSIENT as error:
             problem, hint = database.said(error)
             outcome = Outcome(due=None, problem=problem or "PostgreSQL did not answer", hint=hint)

@@ -56,7 +56,7 @@ _HINTS = {
 
 
 class _Embedding(BaseModel):
-    embedding: list[float] = Field(strict=False)
+    embedding: list[float]
     index: int
 
 

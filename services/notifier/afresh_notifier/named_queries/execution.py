@@ -176,18 +176,14 @@ class Execution:
             except TimeoutError as error:
                 raise _busy(query) from error
             try:
-                async with self._lent(query, STREAM_LIMIT) as connection:
-                    transaction = connection.transaction(readonly=True)
-                    await transaction.start()
-                    try:
-                        await _take_on(connection, query, prepared.parameters.session(values))
-                        cursor = await connection.cursor(prepared.csv_statement, *values)
-                        while rows := await cursor.fetch(BATCH):
-                            yield rows
-                    except asyncpg.PostgresError:
-                        await transaction.rollback()
-                        raise
-                    await transaction.commit()  # cut, where this is closed or cancelled before
+                async with (
+                    self._lent(query, STREAM_LIMIT) as connection,
+                    database.transaction(connection, readonly=True),
+                ):
+                    await _take_on(connection, query, prepared.parameters.session(values))
+                    cursor = await connection.cursor(prepared.csv_statement, *values)
+                    while rows := await cursor.fetch(BATCH):
+                        yield rows  # where this is closed or cancelled, the connection is cut
             finally:
                 self._streams.release()
 
@@ -264,22 +260,13 @@ def _explain(query: NamedQuery, error: asyncpg.PostgresError) -> QueryError:
 
 @asynccontextmanager
 async def _in_character(connection: Connection, query: NamedQuery, session: Mapping[str, str]) -> AsyncIterator[None]:
-    """The transaction in which ``query`` is what its settings say; none, where they say nothing of the kind.
-
-    Left by an error of PostgreSQL's it is rolled back; by any other one the connection is cut by its owner.
-    """
+    """The transaction in which ``query`` is what its settings say; none, where they say nothing of the kind."""
     if not query.in_character:
         yield
         return
-    transaction = connection.transaction()
-    await transaction.start()
-    try:
+    async with database.transaction(connection):
         await _take_on(connection, query, session)
         yield
-    except asyncpg.PostgresError:
-        await transaction.rollback()
-        raise
-    await transaction.commit()
 
 
 async def _take_on(connection: Connection, query: NamedQuery, session: Mapping[str, str]) -> None:

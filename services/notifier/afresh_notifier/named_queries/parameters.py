@@ -135,6 +135,8 @@ class Parameters:
 
     def session(self, values: Values) -> dict[str, str]:
         """The settings of the query's transaction; NULL is the empty text there."""
+        if not self._query.session:
+            return {}
         given = {one.name: "" if value is None else str(value) for one, value in zip(self._all, values, strict=True)}
         return {name: filled(text, given) for name, text in self._query.session.items()}
 

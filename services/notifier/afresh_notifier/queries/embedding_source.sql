@@ -1,7 +1,7 @@
 -- What must be known of a table $1 (its oid) and its column of texts $2 to keep the columns $3 of embeddings true, with the
 -- statements for it, every name in them quoted here. A column's `size` is what its type says, -1 where it says nothing.
 --
--- `read`: $1 is a JSON array of keys; a row for each key that is there: its text. `store_n`: $1 key, $2 the text that was
+-- `read`: $1 is a JSON array of keys; a row for each key that is there: its text. `store`: $1 key, $2 the text that was
 -- embedded, $3 … a vector for each column; a row where the text is still the same. `enqueue`: puts all rows into the queue
 -- that have a text and lack an embedding, or, with $1, all that have a text, but for those that wait already; `lacking`: whether
 -- there are rows that have a text, lack an embedding, and do not wait for one. $2 and $1 are the table and its partitions.
