@@ -169,6 +169,20 @@ async def test_who_cannot_renew_does_not_lead_by_his_own_clock_and_is_followed(
     assert await db.fetchval("SELECT count(*) FROM afresh.lease") == 2
 
 
+async def test_a_lease_that_was_renewed_too_late_is_another_term(dsn: str) -> None:
+    """It ran out by our own clock while the renewal waited: whoever saw that, and follows, must hear that we lead again."""
+    async with instance(dsn, "one") as one, connected(dsn) as stuck:
+        await eventually(lambda: one.leads)
+        async with stuck.transaction():
+            await stuck.execute("SELECT FROM afresh.lease FOR UPDATE")
+            await eventually(lambda: bool(one.saw(LeaseFailed)))
+            while one.leads:
+                await asyncio.sleep(0.005)
+        await eventually(lambda: one.leads)
+        assert one.changes == [1, None, 2]
+        assert one.saw(Following) == [Following(leader=None, term=None, reason="it ran out before it could be renewed")]
+
+
 async def test_a_process_that_slept_does_not_believe_what_it_believed(dsn: str) -> None:
     """The clock goes on while nothing runs: no task need come round for the term to be over."""
     async with instance(dsn, "one") as one:

@@ -1,4 +1,4 @@
-"""Two services on one database: one leads; two that both believe it do double work, and no harm."""
+"""Services on one database: one leads; two that both believe it do double work, and no harm; and none stands still."""
 
 from __future__ import annotations
 
@@ -116,3 +116,18 @@ async def test_refresh_of_one_instance_does_not_satisfy_the_other_with_older_dat
         assert await db.fetchval("SELECT total FROM overview WHERE writer = 1") == 2
         assert await diamond_fresh(db)
         assert first.seen.failures("public.totals") == second.seen.failures("public.totals") == []
+
+
+async def test_leader_whose_lease_is_renewed_late_does_not_stand_still(dsn: str, db: asyncpg.Connection) -> None:
+    """It has stepped aside, by its own clock, when it learns that the lease is its own after all. Nobody rings for it."""
+    await db.execute(DIAMOND)
+    lease, capture = {"length": 1.0, "renew": 0.25}, {"bell": "never"}
+    async with afresh(dsn, lease=lease, capture=capture) as running, connected(dsn) as stuck:
+        await running.settled(db)
+        for amount in (1, 2):
+            async with stuck.transaction():
+                await stuck.execute("SELECT FROM afresh.lease FOR UPDATE")
+                await eventually(lambda: running.service.refresher._term is None)
+            await db.execute("UPDATE entries SET amount = $1 WHERE id = 1", amount)
+            await running.settled(db)
+            assert await diamond_fresh(db)

@@ -15,7 +15,9 @@ own, and clear only the marks that they read before it; invalidations are number
 told twice. The one whose term is lower learns of the other at its next renewal, and steps down.
 
 Concurrency: `run` is one task. `term` is also None as soon as the lease has run out by our own clock, counted from before
-its renewal was sent, so that a process which was stopped and goes on does not believe what it believed before.
+its renewal was sent, so that a process which was stopped and goes on does not believe what it believed before. Whoever has
+seen that, and sleeps until he is called, must be called: so a renewal that succeeds after that moment is worth nothing, the
+term is over, and the next one is taken.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ from afresh_notifier.clock import loop_time
 from afresh_notifier.observations import Following, Leading, LeaseFailed, Observe
 from afresh_notifier.resources import query
 from afresh_notifier.settings import DatabaseSettings, LeaseSettings
+
+#: Why a term is over though nobody else leads.
+RAN_OUT = "it ran out before it could be renewed"
 
 
 class Lease:
@@ -85,7 +90,7 @@ class Lease:
                     self._drop_connection()
                     self._observe(LeaseFailed(problem=database.said(error)[0] or "PostgreSQL did not answer"))
                 if self._term is not None and self.term is None:
-                    self._lose("it ran out before it could be renewed")
+                    self._lose(RAN_OUT)
                 pause = self._settings.renew if self._term is not None else self._settings.renew / 2
                 try:
                     async with asyncio.timeout_at(began + pause):
@@ -107,11 +112,13 @@ class Lease:
     async def _tick(self, connection: asyncpg.Connection) -> None:
         sent = loop_time()
         if self._term is not None:
-            if await connection.fetchval(query("lease_renew"), self._term, self._settings.length) is None:
-                self._lose("another instance leads")
-            else:
+            renewed = await connection.fetchval(query("lease_renew"), self._term, self._settings.length)
+            if renewed is not None and self.term is not None:
                 self._held_until = sent + self._settings.length
-            return
+                return
+            self._lose("another instance leads" if renewed is None else RAN_OUT)
+            if renewed is None:
+                return
         newest = await connection.fetchrow(query("lease_newest"))
         # Of one of our own we do not know: the answer was lost, or it ran out by our clock. The next term is ours.
         if newest is not None and newest["holder"] != self.holder and not self._free(newest):
