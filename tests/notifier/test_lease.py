@@ -176,8 +176,7 @@ async def test_a_lease_that_was_renewed_too_late_is_another_term(dsn: str) -> No
         async with stuck.transaction():
             await stuck.execute("SELECT FROM afresh.lease FOR UPDATE")
             await eventually(lambda: bool(one.saw(LeaseFailed)))
-            while one.leads:
-                await asyncio.sleep(0.005)
+            await eventually(lambda: not one.leads)
         await eventually(lambda: one.leads)
         assert one.changes == [1, None, 2]
         assert one.saw(Following) == [Following(leader=None, term=None, reason="it ran out before it could be renewed")]

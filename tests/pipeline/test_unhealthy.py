@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import asyncpg
+import pytest
 
 from afresh_notifier.observations import RefreshDone, RefreshNotDone, RefreshPostponed
+from afresh_notifier.resources import query
 from conftest import eventually
 from support.scenario import COUNTS, DIAMOND, OVERVIEW, TOTALS, afresh, connected, diamond_fresh, gates, listening
 
@@ -148,6 +150,40 @@ async def test_view_that_somebody_locks_is_postponed_and_refreshed_when_it_is_fr
         await other.execute("COMMIT")
         await running.settled(db)
         assert await diamond_fresh(db)
+
+
+async def test_autovacuum_gives_way_to_a_refresh(dsn: str, db: asyncpg.Connection) -> None:
+    """It takes its time over a large view, here minutes; to a session that gives up soon it would never give way."""
+    naps = await db.fetchval("SELECT setting::int FROM pg_settings WHERE name = 'autovacuum_naptime'")
+    if naps > 10:
+        pytest.skip("autovacuum seldom comes by on this server")
+    await db.execute(
+        """
+        CREATE TABLE many (id int PRIMARY KEY, n int NOT NULL);
+        INSERT INTO many SELECT n, 0 FROM generate_series(1, 30000) AS n;
+        CREATE MATERIALIZED VIEW shown AS SELECT id, n FROM many;
+        CREATE UNIQUE INDEX ON shown (id);
+        SELECT afresh.watch('many', '{id}');
+        ALTER MATERIALIZED VIEW shown SET (
+            autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1,
+            autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0
+        );
+        """
+    )
+    vacuumed = "SELECT count(*) > 0 FROM pg_stat_progress_vacuum WHERE relid = 'shown'::regclass"
+    async with afresh(dsn) as running:
+        await eventually(running.quiet)
+        await db.execute("UPDATE many SET n = 1 WHERE id % 2 = 0")
+        await eventually(lambda: _true(db, vacuumed))
+        async with db.transaction():  # a role that may not see what others are doing
+            await db.execute("SET LOCAL ROLE pg_signal_backend")
+            oid = await db.fetchval("SELECT 'shown'::regclass::oid")
+            assert await db.fetchval(query("outwait_autovacuum"), oid, 200) == "1200ms"
+        before = running.seen.mark
+        await db.execute("UPDATE many SET n = 2 WHERE id = 1")
+        await running.seen.until(RefreshPostponed, since=before, view="public.shown")
+        await running.seen.until(RefreshDone, since=before, view="public.shown")
+        assert await db.fetchval("SELECT n FROM shown WHERE id = 1") == 2
 
 
 async def test_refresh_that_is_the_victim_of_a_deadlock_is_postponed_and_done(dsn: str, db: asyncpg.Connection) -> None:

@@ -72,7 +72,7 @@ class Timing:
 class Run:
     """One refresh of ``view``, in flight since ``started``; the holder owns ``dirt``, some of it since ``dirty_since``.
 
-    ``demanded``: somebody waits for it.
+    ``demanded``: somebody waits for it. ``waits``: how many times in a row the view was not to be had.
     """
 
     view: str
@@ -80,6 +80,7 @@ class Run:
     started: float
     dirty_since: float
     demanded: bool = False
+    waits: int = 0
 
 
 @dataclass(slots=True)
@@ -207,6 +208,7 @@ class Debouncer:
             started=now,
             dirty_since=state.dirty_since if state.dirt is not None else now,
             demanded=state.demanded,
+            waits=state.waits,
         )
         state.dirt, state.demanded, state.leading, state.mended = None, False, False, False
         state.run, state.changes_at = run, math.inf

@@ -233,7 +233,7 @@ class Refresher:
         for waits in itertools.count(1):
             try:
                 async with self._hands:
-                    await self._refresh(view, None)
+                    await self._refresh(view, None, again=waits > 1)
             except RefreshBusy:
                 if waits == UNHEALTHY_WAITS:
                     raise
@@ -241,7 +241,7 @@ class Refresher:
             else:
                 return
 
-    async def _refresh(self, view: str, run: Run | None) -> Refreshed:
+    async def _refresh(self, view: str, run: Run | None, *, again: bool) -> Refreshed:
         """The refresh, with what follows from it by the plan that stands now: another one brings its own suspects."""
         found = self._plan.patterns.catalogue.views.get(view)
         if found is None:
@@ -249,7 +249,8 @@ class Refresher:
         dirt = run.dirt if run is not None else self._anything(view, datetime.now(UTC))
         follow = following(self._plan.patterns, view, dirt, self.mark)
         next_change = self._plan.next_changes.get(view)
-        done = await refresh(self._pool, view, found.oid, self._plan.limits[view], follow, next_change=next_change)
+        limits = self._plan.limits[view]
+        done = await refresh(self._pool, view, found.oid, limits, follow, next_change=next_change, again=again)
         self._appended(done.consequences.offset)
         return done
 
@@ -258,7 +259,7 @@ class Refresher:
         waiting = self._waiting.pop(view, [])
         self._observe(RefreshStarted(view=view))
         try:
-            done = await self._refresh(view, run)
+            done = await self._refresh(view, run, again=run.waits > 0)
         except RefreshBusy as error:
             if view in self._plan.timings:
                 self._waiting.setdefault(view, [])[:0] = waiting

@@ -83,7 +83,11 @@ class RefreshSettings(Section):
     max_wait: Period = Field(2.0, description="Longest wait for that quiet; then it is refreshed all the same.")
     max_load: float = Field(0.2, gt=0, le=1, description="Largest share of time that a view may spend being refreshed.")
     timeout: Period = Field(300.0, description="Longest a refresh may run; then it is cancelled and tried again.")
-    lock_timeout: Period = Field(0.2, description="Longest a refresh may wait for a lock; then it is tried again.")
+    lock_timeout: Period = Field(
+        0.2,
+        description="Longest a refresh may wait for a lock; then it is tried again. Where autovacuum is at work on the "
+        "view, the next try waits longer by `deadlock_timeout`, after which that gives way.",
+    )
     retry_first: Period = Field(0.1, description="Wait after a first failure; doubled after each further one.")
     retry_max: Period = Field(30.0, description="Longest wait between two tries.")
 

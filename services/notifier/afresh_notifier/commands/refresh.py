@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -144,10 +145,11 @@ def _with_children(catalogue: Catalogue, names: Sequence[str]) -> set[str]:
 async def _patiently(pool: asyncpg.Pool, plan: Plan, view: View, limits: Limits) -> None:
     """Refresh one view, waiting for whoever has it; services that run hear of it. Raises `RefreshError`."""
     deadline = time.monotonic() + BUSY_PATIENCE
-    while True:
+    for tries in itertools.count():
         try:
             dirt = Dirt(tables=set(view.tables), keys=None, heard_at=datetime.now(UTC))
-            await refresh_view(pool, view.name, view.oid, limits, following(plan.patterns, view.name, dirt, marks.of))
+            follow = following(plan.patterns, view.name, dirt, marks.of)
+            await refresh_view(pool, view.name, view.oid, limits, follow, again=tries > 0)
         except RefreshBusy:
             if time.monotonic() > deadline:
                 raise
