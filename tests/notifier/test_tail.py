@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -191,6 +193,84 @@ async def test_word_of_what_is_just_being_read_causes_no_further_read(
         one.tail.wake(2)
         await eventually(lambda: one.hub.newest == 2)
         assert reads == 1
+
+
+@pytest.mark.usefixtures("deaf")
+async def test_what_is_appended_here_is_read_by_whoever_appended(dsn: str, db: asyncpg.Connection) -> None:
+    async with instance(dsn, run=False) as one:
+        await one.tail.appended(db, await append(db, "a", "b"))
+        assert one.offsets == [1, 2]
+
+
+@pytest.mark.usefixtures("deaf")
+async def test_readings_that_meet_bring_each_once_and_in_order(dsn: str) -> None:
+    """Two append here, and read; a third appends elsewhere, and is heard of."""
+    async with instance(dsn) as one:
+
+        async def appends(here: bool) -> None:
+            async with connected(dsn) as own:
+                for _ in range(40):
+                    offset = await append(own, "a")
+                    if here:
+                        asyncio.get_running_loop().call_soon(one.tail.wake, offset)
+                        await one.tail.appended(own, offset)
+                    else:
+                        one.tail.wake(offset)
+
+        await asyncio.gather(appends(True), appends(True), appends(False))
+        await eventually(lambda: one.hub.newest == 120)
+        assert one.offsets == list(range(1, 121))
+
+
+@pytest.mark.usefixtures("deaf")
+async def test_what_was_read_by_whoever_appended_is_not_read_again(
+    dsn: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    read = invalidation_log.read
+
+    async def counted(connection: database.Connection, after: int, most: int) -> invalidation_log.Reading:
+        reads.append(after)
+        one.tail.wake(after + 1)  # the notification comes while it is read
+        await asyncio.sleep(0)
+        return await read(connection, after, most)
+
+    async with instance(dsn) as one:
+        monkeypatch.setattr(invalidation_log, "read", counted)
+        for offset in range(1, 6):
+            await append(db, "a")
+            await one.tail.appended(db, offset)
+            await asyncio.sleep(0.01)
+        assert reads == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("deaf")
+@pytest.mark.parametrize(
+    "how",
+    [
+        "ended",
+        pytest.param(
+            "frozen", marks=pytest.mark.skipif("AFRESH_TEST_DSN" in os.environ, reason="stops a process of the server")
+        ),
+    ],
+)
+async def test_connection_that_fails_whoever_appended_delays_nobody(
+    dsn: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(tail_module, "PATIENCE", 0.2)
+    async with instance(dsn) as one, connected(dsn) as own:
+        offset, pid = await append(own, "a"), own.get_server_pid()
+        if how == "ended":
+            await db.execute("SELECT pg_terminate_backend($1)", pid)
+        else:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await one.tail.appended(own, offset)
+            await eventually(lambda: one.offsets == [1])
+        finally:
+            if how == "frozen":
+                os.kill(pid, signal.SIGCONT)
 
 
 async def test_a_lost_wake_up_is_made_up_for(dsn: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:

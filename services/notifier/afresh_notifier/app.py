@@ -137,7 +137,7 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
             embeddings.collect(settings, installed), settings.database, settings.embedding, models, lease, observe
         )
         told = fan_out(observe, library.notice, embedder.notice)
-        consumer = Consumer(settings, installed, pool, inbox, refresher, lease, tail.wake, told)
+        consumer = Consumer(settings, installed, pool, inbox, refresher, lease, tail.appended, told)
 
         def hear(item: Heard) -> None:
             match item:

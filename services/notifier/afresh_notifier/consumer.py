@@ -26,7 +26,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 import asyncpg
@@ -84,7 +84,7 @@ class Consumer:
         inbox: Inbox,
         refresher: Refresher,
         lease: Lease,
-        appended: Callable[[int], None],
+        appended: Callable[[Connection, int], Awaitable[None]],
         observe: Observe,
     ) -> None:
         self._settings = settings
@@ -267,12 +267,12 @@ class Consumer:
                 await transaction.rollback()
             raise
         self._unsure = unsure
-        if offset:
-            self._appended(offset)
         self._horizon = taken.horizon
         self._notified.clear()
         self._gap, self._started = None, True
         self._pace.looked(taken.rows, loop_time(), more=taken.more)
+        if offset:
+            await self._appended(connection, offset)
         self._report(changes)
         return taken.rows
 
@@ -320,7 +320,7 @@ class Consumer:
             async with connection.transaction(isolation="read_committed"):
                 offset = await invalidation_log.append_all(connection, stale)
         if offset:
-            self._appended(offset)
+            await self._appended(connection, offset)
 
     async def _read_plan(self) -> None:
         """Read the plan and hand it to the refresher; a leader acts upon what is otherwise than before."""
@@ -337,7 +337,7 @@ class Consumer:
                     suspects, present, offset = await survey.adopt(connection, read, self._refresher)
                 self._unsure = unsure
                 if offset:
-                    self._appended(offset)
+                    await self._appended(connection, offset)
         catalogue = read.plan.patterns.catalogue
         # Beside what was known: what is otherwise than in the plan before, should an adoption's answer have been lost.
         suspects |= catalogue.suspects(self._refresher.plan.patterns.catalogue)

@@ -1,7 +1,7 @@
 """The tail: follows the invalidation log, and hands what is appended to the hub. The same on every instance.
 
 In: wake-ups, from the listener (somebody appended, or the listening connection is there again) and from whoever appended
-here. Out: numbered invalidations, in order, each once, to the hub; or a new beginning, where the log is another one than
+here, who may lend his connection. Out: numbered invalidations, in order, each once, to the hub; or a new beginning, where the log is another one than
 before (its epoch changed) or was trimmed past us.
 
 Nothing is missed: offsets are in commit order, so "all after the last one" is all. Should a wake-up be lost, the log is
@@ -9,7 +9,9 @@ read at `POLL` anyway. Where it cannot be read for `CURRENT_FOR` seconds, the hu
 cache that is kept true by us is not to be believed meanwhile. What is kept in this process itself is not believed from
 the first reading that fails on, until one has been published (`watch`).
 
-Concurrency: `run` is one task; a wake-up during a read causes another one, unless it names an offset that was just read.
+Concurrency: `run` is one task, and whoever appended reads in his own (`appended`); they take turns, so that each reading
+goes on from where the one before has come to. A wake-up during a read causes another one, unless it names an offset that
+was just read. A turn lasts `PATIENCE` seconds at most, and is given up by whoever is cancelled.
 `reach` waits for a read that began after the call. Cancelled, it loses nothing: the log is read again from where the hub
 stands.
 """
@@ -27,6 +29,7 @@ from afresh_cache.backoff import backoff
 from afresh_cache.messages import Position
 from afresh_notifier import database, invalidation_log
 from afresh_notifier.clock import loop_time
+from afresh_notifier.database import Connection
 from afresh_notifier.hub import Hub
 from afresh_notifier.observations import CaughtUp, FellBehind, Observe, TailFailed
 
@@ -52,6 +55,8 @@ class Tail:
         self._observe = observe
         self._most = most
         self._woken = asyncio.Event()
+        #: Held by whoever reads, until what he has read is published.
+        self._turn = asyncio.Lock()
         #: How far the next read must reach; infinity where it must be made in any case.
         self._wanted = 0.0
         self._waiting: list[asyncio.Future[None]] = []
@@ -73,6 +78,16 @@ class Tail:
         if offset is None or offset > self._hub.newest:
             self._wanted = max(self._wanted, math.inf if offset is None else offset)
             self._woken.set()
+
+    async def appended(self, connection: Connection, offset: int) -> None:
+        """Somebody here appended up to ``offset``, and has committed that on ``connection``: it is read there, so that it is
+        told at once, and not when it is heard of. Whatever fails is left to `run`; the connection may have been cut then."""
+        if not self._turn.locked():
+            with contextlib.suppress(*database.TRANSIENT):
+                async with self._turn:
+                    with database.cut_after(connection, PATIENCE):
+                        await self._read(connection)
+        self.wake(offset)
 
     async def reach(self, offset: float) -> None:
         """Return when the hub stands at ``offset``, or has all that there was after this call: then the log does not go so
@@ -112,8 +127,9 @@ class Tail:
         return True
 
     async def load(self) -> None:
-        """The first reading. Raises what asyncpg raises."""
-        await self._read()
+        """Read once; the first time before anybody is told. Raises what asyncpg raises."""
+        async with self._turn:
+            await self._read_on_another()
 
     async def run(self) -> None:
         """Follow the log, until cancelled."""
@@ -134,21 +150,23 @@ class Tail:
                     if failures:
                         await asyncio.sleep(pause)
             except TimeoutError:
-                pass
-            self._woken.clear()
-            self._wanted = 0.0
-            waiting, self._waiting = self._waiting, []
-            try:
-                await self._read()
-            except database.TRANSIENT as error:
-                failures += 1
-                self._waiting += [future for future in waiting if not future.done()]
-                self._follow_is(False)
-                self._observe(TailFailed(problem=database.said(error)[0]))
-                continue
-            failures = 0
-            if self._wanted <= self._hub.newest:  # whoever appends wakes us twice: by himself, and by his notification
+                self._wanted = math.inf
+            async with self._turn:
                 self._woken.clear()
+                if self._wanted <= self._hub.newest:  # whoever appended has read it himself, or it was with what was read last
+                    continue
+                self._wanted = 0.0
+                waiting, self._waiting = self._waiting, []
+                try:
+                    await self._read_on_another()
+                except database.TRANSIENT as error:
+                    failures += 1
+                    self._wanted = math.inf
+                    self._waiting += [future for future in waiting if not future.done()]
+                    self._follow_is(False)
+                    self._observe(TailFailed(problem=database.said(error)[0]))
+                    continue
+            failures = 0
             for future in waiting:
                 if not future.done():
                     future.set_result(None)
@@ -174,15 +192,17 @@ class Tail:
             self._observe(CaughtUp())
             self._hub.be_current(True)
 
-    async def _read(self) -> None:
-        after, began = self._hub.newest, loop_time()
+    async def _read_on_another(self) -> None:
         async with database.lent(self._pool, PATIENCE) as connection:
-            reading = await invalidation_log.read(connection, after, self._most)
+            await self._read(connection)
+
+    async def _read(self, connection: Connection) -> None:
+        after, began = self._hub.newest, loop_time()
+        reading = await invalidation_log.read(connection, after, self._most)
         if reading.epoch != self._hub.position.epoch or reading.newest < after:
             # Another log: what it numbers like the old one is something else, so that all of it is read.
             if after > 0:
-                async with database.lent(self._pool, PATIENCE) as connection:
-                    reading = await invalidation_log.read(connection, 0, self._most)
+                reading = await invalidation_log.read(connection, 0, self._most)
             after = reading.entries[0][0].offset - 1 if reading.entries else reading.newest
             self._hub.begin(reading.epoch, after)
         elif reading.entries and reading.entries[0][0].offset > after + 1:
