@@ -1,8 +1,8 @@
 """The tail: follows the invalidation log, and hands what is appended to the hub. The same on every instance.
 
 In: wake-ups, from the listener (somebody appended, or the listening connection is there again) and from whoever appended
-here, who may lend his connection. Out: numbered invalidations, in order, each once, to the hub; or a new beginning, where the log is another one than
-before (its epoch changed) or was trimmed past us.
+here, who may lend his connection. Out: numbered invalidations, in order, each once, to the hub; or a new beginning, where
+the log is another one than before (its epoch changed) or was trimmed past us.
 
 Nothing is missed: offsets are in commit order, so "all after the last one" is all. Should a wake-up be lost, the log is
 read at `POLL` anyway. Where it cannot be read for `CURRENT_FOR` seconds, the hub is told, and so is whoever is connected: a
@@ -80,8 +80,8 @@ class Tail:
             self._woken.set()
 
     async def appended(self, connection: Connection, offset: int) -> None:
-        """Somebody here appended up to ``offset``, and has committed that on ``connection``: it is read there, so that it is
-        told at once, and not when it is heard of. Whatever fails is left to `run`; the connection may have been cut then."""
+        """Somebody here appended up to ``offset``, and committed that on ``connection``: it is read there, and so told at
+        once, not when it is heard of. Whatever fails is left to `run`; the connection may have been cut then."""
         if not self._turn.locked():
             with contextlib.suppress(*database.TRANSIENT):
                 async with self._turn:
@@ -153,7 +153,7 @@ class Tail:
                 self._wanted = math.inf
             async with self._turn:
                 self._woken.clear()
-                if self._wanted <= self._hub.newest:  # whoever appended has read it himself, or it was with what was read last
+                if self._wanted <= self._hub.newest:  # it was with what was read last, by whomever
                     continue
                 self._wanted = 0.0
                 waiting, self._waiting = self._waiting, []
