@@ -25,7 +25,11 @@ WATCHED = "SELECT afresh.watch('nps_responses', '{client_name}')"
 
 NOTIFIED = "SELECT afresh.watch('nps_responses', '{client_name}', capture => 'notify')"
 
-every_way = pytest.mark.parametrize("setup", [BY_HAND, WATCHED, NOTIFIED], ids=["row", "log", "notify"])
+WITHOUT_KEYS = "SELECT afresh.watch('nps_responses')"
+
+every_way = pytest.mark.parametrize(
+    "setup", [BY_HAND, WATCHED, WITHOUT_KEYS, NOTIFIED], ids=["row", "log", "log without keys", "notify"]
+)
 
 NAME = "public.nps_responses"
 
@@ -293,6 +297,22 @@ async def test_update_that_changes_nothing_says_nothing(db: asyncpg.Connection, 
     await db.execute("UPDATE nps_responses SET score = score, client_name = client_name")
     await db.execute("UPDATE nps_responses SET score = 0 WHERE id = 1")
     assert await ear.raw() == []
+
+
+async def test_change_without_keys_is_one_row_of_the_log(db: asyncpg.Connection, ear: Hearing) -> None:
+    await db.execute(RESPONSES + WITHOUT_KEYS)
+    await db.execute("UPDATE nps_responses SET score = 1")
+    await db.execute("UPDATE nps_responses SET score = 2 WHERE id = 1")
+    await db.execute("UPDATE nps_responses SET score = score % 2 WHERE id < 3")
+    await db.execute("INSERT INTO nps_responses VALUES (10, 'new', 1), (11, NULL, 2)")
+    await db.execute("DELETE FROM nps_responses WHERE id > 9")
+    await db.execute("TRUNCATE nps_responses")
+    assert [(operation, keys) for _, operation, keys, _ in await ear.changes()] == [
+        *[("UPDATE", None)] * 3,
+        ("INSERT", None),
+        ("DELETE", None),
+        ("TRUNCATE", None),
+    ]
 
 
 @every_way
