@@ -48,6 +48,10 @@ _NONE = "no trigger"
 #: The statements that put a capture on a table.
 _CAPTURES = {
     _NONE: None,
+    "a trigger that does nothing (the floor)": (
+        "CREATE TRIGGER by_hand AFTER UPDATE ON {table} REFERENCING OLD TABLE AS before NEW TABLE AS after "
+        "FOR EACH STATEMENT EXECUTE FUNCTION bench_nothing()"
+    ),
     "row-level trigger by hand (NOTIFY)": (
         "CREATE TRIGGER by_hand AFTER INSERT OR UPDATE OR DELETE ON {table} "
         "FOR EACH ROW EXECUTE FUNCTION notify_event_refresh()"
@@ -55,6 +59,10 @@ _CAPTURES = {
     "watch, capture 'notify'": "SELECT afresh.watch('{table}', capture => 'notify')",
     "watch, capture 'log' (the default)": "SELECT afresh.watch('{table}')",
 }
+
+_NOTHING = """
+CREATE FUNCTION bench_nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END; $$
+"""
 
 _DISKS = ("memory", "2 ms a flush")
 
@@ -97,6 +105,7 @@ async def measure(scale: float) -> Report:
         await asyncio.to_thread(_pgbench, "--initialize", "--init-steps=dtgvp", "--quiet", f"--scale={_BRANCHES}", dsn)
         connection = await asyncpg.connect(dsn)
         await install(connection)
+        await connection.execute(_NOTHING)
         # Every page comes into memory, and the checkpoint that is due anyway is behind us.
         await connection.execute("SELECT count(*) FROM pgbench_accounts; CHECKPOINT")
         await connection.execute("CREATE TABLE bench_table (id int PRIMARY KEY)")
