@@ -13,8 +13,8 @@ the log says what is to be told. It is right whoever calls it, also two at once:
 each clears only the marks that it read before its snapshot was taken. It never waits long for a lock: a REFRESH takes its
 snapshot before it waits, so one that waited would commit old content over newer; it gives up after `lock_timeout` and is
 called again, with a new snapshot. Autovacuum gives way only to whoever waits for `deadlock_timeout`, which is longer: so
-where it was in the way, the next call waits for that. Nobody but another REFRESH changes what a view shows, and ours take
-turns: at worst somebody's own REFRESH is undone for a moment, and what it showed is still marked.
+a call that is to outwait it waits for that. Nobody but another REFRESH changes what a view shows, and ours take turns: at
+worst somebody's own REFRESH is undone for a moment, and what it showed is still marked.
 """
 
 from __future__ import annotations
@@ -125,10 +125,10 @@ async def refresh(
     follow: Follow,
     *,
     next_change: str | None = None,
-    again: bool = False,
+    outwait: bool = False,
 ) -> Refreshed:
-    """Refresh ``view``, and ask ``next_change``, a statement, when its content will be another. ``again``: it was locked
-    when it was tried last.
+    """Refresh ``view``, and ask ``next_change``, a statement, when its content will be another. ``outwait``:
+    autovacuum, if that is who has the view.
 
     Raises `RefreshBusy`, `RefreshBroken` or `RefreshFailed`. Cancelled, it cuts the connection: the refresh is rolled back
     if its commit was not sent yet.
@@ -136,7 +136,7 @@ async def refresh(
     try:
         connection = await pool.acquire(timeout=GRACE)
         try:
-            return await _transaction(connection, view, oid, limits, follow, next_change, again)
+            return await _transaction(connection, view, oid, limits, follow, next_change, outwait)
         finally:
             await database.give_back(pool, connection)
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
@@ -161,7 +161,7 @@ async def _transaction(
     limits: Limits,
     follow: Follow,
     next_change: str | None,
-    again: bool,
+    outwait: bool,
 ) -> Refreshed:
     """The refresh in its transaction. However it ends, the connection is either clean or cut: a rollback is not waited
     for on a connection that was just found not to answer. Only the REFRESH itself may take long."""
@@ -171,7 +171,7 @@ async def _transaction(
             transaction = connection.transaction(isolation="read_committed")
             await transaction.start()
             try:
-                method, statement, marked = await _prepare(connection, view, oid, limits, again)
+                method, statement, marked = await _prepare(connection, view, oid, limits, outwait)
                 limit.reschedule(clock() + limits.timeout + GRACE)
                 # The simple protocol, no prepared statement: a utility statement has no plan to keep.
                 await connection.execute(statement)
@@ -209,7 +209,7 @@ async def _roll_back(connection: Connection, transaction: Transaction) -> None:
 
 
 async def _prepare(
-    connection: Connection, view: str, oid: int, limits: Limits, again: bool
+    connection: Connection, view: str, oid: int, limits: Limits, outwait: bool
 ) -> tuple[Method, str, list[Mark]]:
     """Take the turn, and look how the view can be refreshed now: the method, its statement, and what it makes good."""
     await connection.execute(
@@ -222,7 +222,7 @@ async def _prepare(
     plan = await connection.fetchrow(query("refresh_plan"), oid)
     if plan is None:
         raise RefreshFailed(view, f"{view} does not exist any more")
-    if again:
+    if outwait:
         await connection.execute(query("outwait_autovacuum"), oid, round(limits.lock_timeout * 1000))
     method = choose(view, populated=plan["populated"], usable_index=plan["usable_index"], blocking=limits.blocking)
     # Before the REFRESH, and so before its snapshot: what is marked later stays.

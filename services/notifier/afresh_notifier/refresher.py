@@ -50,6 +50,10 @@ from afresh_notifier.refresh import GRACE, Limits, Refreshed, following, refresh
 #: no longer waited for by the patterns of its tables.
 UNHEALTHY_AFTER, UNHEALTHY_WAITS = 3, 35
 
+#: A view that was locked so often in a row, for about ten seconds, is taken from autovacuum, if that is who has it. Not
+#: sooner: autovacuum would never come to its end with a large view that changes all the time.
+OUTWAIT_AFTER = 16
+
 #: First and longest wait, in seconds, before it is said again that a broken view is given up.
 SAY_FIRST, SAY_MAX = 0.1, 5.0
 
@@ -233,7 +237,7 @@ class Refresher:
         for waits in itertools.count(1):
             try:
                 async with self._hands:
-                    await self._refresh(view, None, again=waits > 1)
+                    await self._refresh(view, None, outwait=waits > OUTWAIT_AFTER)
             except RefreshBusy:
                 if waits == UNHEALTHY_WAITS:
                     raise
@@ -241,7 +245,7 @@ class Refresher:
             else:
                 return
 
-    async def _refresh(self, view: str, run: Run | None, *, again: bool) -> Refreshed:
+    async def _refresh(self, view: str, run: Run | None, *, outwait: bool) -> Refreshed:
         """The refresh, with what follows from it by the plan that stands now: another one brings its own suspects."""
         found = self._plan.patterns.catalogue.views.get(view)
         if found is None:
@@ -250,7 +254,7 @@ class Refresher:
         follow = following(self._plan.patterns, view, dirt, self.mark)
         next_change = self._plan.next_changes.get(view)
         limits = self._plan.limits[view]
-        done = await refresh(self._pool, view, found.oid, limits, follow, next_change=next_change, again=again)
+        done = await refresh(self._pool, view, found.oid, limits, follow, next_change=next_change, outwait=outwait)
         self._appended(done.consequences.offset)
         return done
 
@@ -259,7 +263,7 @@ class Refresher:
         waiting = self._waiting.pop(view, [])
         self._observe(RefreshStarted(view=view))
         try:
-            done = await self._refresh(view, run, again=run.waits > 0)
+            done = await self._refresh(view, run, outwait=run.waits >= OUTWAIT_AFTER)
         except RefreshBusy as error:
             if view in self._plan.timings:
                 self._waiting.setdefault(view, [])[:0] = waiting

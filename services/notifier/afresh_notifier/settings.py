@@ -85,8 +85,8 @@ class RefreshSettings(Section):
     timeout: Period = Field(300.0, description="Longest a refresh may run; then it is cancelled and tried again.")
     lock_timeout: Period = Field(
         0.2,
-        description="Longest a refresh may wait for a lock; then it is tried again. Where autovacuum is at work on the "
-        "view, the next try waits longer by `deadlock_timeout`, after which that gives way.",
+        description="Longest a refresh may wait for a lock; then it is tried again. Autovacuum, where it is at "
+        "work on the view, is given about ten seconds; then a try waits longer by `deadlock_timeout`, and it gives way.",
     )
     retry_first: Period = Field(0.1, description="Wait after a first failure; doubled after each further one.")
     retry_max: Period = Field(30.0, description="Longest wait between two tries.")

@@ -149,7 +149,7 @@ async def _patiently(pool: asyncpg.Pool, plan: Plan, view: View, limits: Limits)
         try:
             dirt = Dirt(tables=set(view.tables), keys=None, heard_at=datetime.now(UTC))
             follow = following(plan.patterns, view.name, dirt, marks.of)
-            await refresh_view(pool, view.name, view.oid, limits, follow, again=tries > 0)
+            await refresh_view(pool, view.name, view.oid, limits, follow, outwait=tries > 0)
         except RefreshBusy:
             if time.monotonic() > deadline:
                 raise
