@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,16 @@ def job(folder: Path, statement: str = "INSERT INTO runs DEFAULT VALUES;", **mor
     return {"name": "count", "schedule": "0 3 * * *", "file": str(file), **more}
 
 
+class Clock:
+    """Takes the place of `datetime` in a module."""
+
+    def __init__(self, moment: datetime) -> None:
+        self.moment = moment
+
+    def now(self, _zone: object) -> datetime:
+        return self.moment
+
+
 async def missed(db: asyncpg.Connection, days: int = 3) -> None:
     """The job was run some days ago, and nobody was there since."""
     await db.execute("INSERT INTO afresh.jobs (name, due) VALUES ('count', now() - $1 * interval '1 day')", days)
@@ -42,6 +53,10 @@ async def missed(db: asyncpg.Connection, days: int = 3) -> None:
 
 async def count(db: asyncpg.Connection) -> int:
     return int(await db.fetchval("SELECT count(*) FROM runs"))
+
+
+async def ran(db: asyncpg.Connection, times: int) -> bool:
+    return await count(db) == times
 
 
 async def test_times_that_were_missed_are_made_up_for_once(runs: asyncpg.Connection, dsn: str, tmp_path: Path) -> None:
@@ -72,6 +87,31 @@ async def test_a_job_that_nobody_has_heard_of_was_not_missed(
 
         await eventually(known)
     assert await count(runs) == 0
+
+
+@pytest.mark.parametrize("stays", [True, False], ids=["while it runs", "while nothing runs"])
+async def test_a_clock_that_was_far_ahead_stops_no_job(
+    runs: asyncpg.Connection, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stays: bool
+) -> None:
+    await missed(runs)
+    real = datetime.now(UTC)
+    clock = Clock(real + timedelta(days=400))
+    monkeypatch.setattr(jobs_module, "datetime", clock)
+
+    async def is_due_again() -> bool:
+        return bool(await runs.fetchval("SELECT due <= $1 FROM afresh.jobs", real))
+
+    async with AsyncExitStack() as stack:
+        running = await stack.enter_async_context(afresh(dsn, jobs=[job(tmp_path)]))
+        await running.seen.until(JobDone, job="count")
+        clock.moment = real
+        if not stays:
+            await stack.aclose()
+            await stack.enter_async_context(afresh(dsn, jobs=[job(tmp_path)]))
+        await eventually(is_due_again)
+        assert await count(runs) == 1  # what is past is not made up for
+        clock.moment += timedelta(days=1)
+        await eventually(lambda: ran(runs, 2))
 
 
 async def test_a_job_that_fails_is_undone_and_tried_again_until_it_succeeds(

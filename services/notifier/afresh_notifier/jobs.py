@@ -23,7 +23,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
@@ -44,6 +44,9 @@ PACE = 1.0
 
 #: First and longest wait before a job that failed is tried again, in seconds.
 RETRY_FIRST, RETRY_MAX = 1.0, 300.0
+
+#: No clock is ahead of another one by more than this; one that seems to be was set back meanwhile.
+CLOCKS_DIFFER = timedelta(days=1)
 
 #: How much longer than its time a job is waited for before its connection is cut, in seconds.
 GRACE = 5.0
@@ -172,15 +175,16 @@ class Jobs:
                 await asyncio.sleep(PACE)
 
     async def _look(self, group: asyncio.TaskGroup) -> None:
-        if self._term != self._lease.term:  # somebody else may have run them meanwhile
+        now = datetime.now(UTC)
+        set_back = any(state.due > now + CLOCKS_DIFFER for state in self._states.values())
+        if self._term != self._lease.term or set_back:  # somebody else may have run them meanwhile
             term = self._lease.term
             try:
-                await self._read()
+                await self._read(now)
             except database.TRANSIENT as error:
                 self._unread(error)
                 return
             self._term, self._problem = term, ""
-        now = datetime.now(UTC)
         for job in self._jobs:
             state = self._states[job.name]
             due = job.newest(now)
@@ -196,14 +200,15 @@ class Jobs:
             to_do = hint or "run `afresh migrate up`, or let our role use afresh.jobs (`afresh sql --role`)"
             self._observe(Warned(about="jobs", what=f"none can be run: {problem}", to_do=to_do))
 
-    async def _read(self) -> None:
+    async def _read(self, now: datetime) -> None:
         async with database.connection(self._database, name="afresh jobs") as connection:
             seen = [state.due if (state := self._states.get(job.name)) is not None else None for job in self._jobs]
             await connection.execute(query("job_first"), [job.name for job in self._jobs], seen)
+            await connection.execute(query("job_clock"), now)
             rows = {row["name"]: row["due"] for row in await connection.fetch(query("job_rows"))}
         for job in self._jobs:
             state = self._states.setdefault(job.name, _State(rows[job.name]))
-            state.due = max(state.due, rows[job.name])
+            state.due = max(min(state.due, now), rows[job.name])
 
     async def _carry_out(self, job: Job, state: _State, due: datetime) -> None:
         began = loop_time()
