@@ -9,6 +9,7 @@ import pytest
 from afresh_notifier import packs
 from afresh_notifier.errors import PackError, SettingsError
 from afresh_notifier.resources import sql_folder
+from afresh_notifier.settings import load
 from notifier import folders
 
 
@@ -47,6 +48,33 @@ def test_a_pack_beside_the_settings_is_found_again_by_its_path(tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     pack = packs.find("./mine")
     assert packs.find(pack.path).name == "mine"
+
+
+@pytest.mark.parametrize("written", ['["./mine"]', '"mine/"'])
+def test_a_path_is_from_the_folder_of_the_file_that_names_it(tmp_path: Path, written: str) -> None:
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    folders.pack(folder, "mine", requires=("../../first",))
+    folders.pack(tmp_path, "first")
+    (folder / "afresh.toml").write_text(f"packs = {written}\n")
+    found = packs.find_all(load(folder / "afresh.toml").packs)
+    assert [pack.folder.resolve() for pack in found] == [tmp_path / "first", folder / "mine"]
+
+
+def test_a_path_in_the_environment_is_from_where_we_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders.pack(tmp_path, "mine")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "afresh.toml").write_text("packs = []\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AFRESH_PACKS", "./mine")
+    assert [pack.name for pack in packs.find_all(load(Path("etc/afresh.toml")).packs)] == ["mine"]
+
+
+@pytest.mark.parametrize("written", ["7", "[7]", '"[7"', "{}"])
+def test_packs_that_are_no_list_of_names_are_an_error(tmp_path: Path, written: str) -> None:
+    (tmp_path / "afresh.toml").write_text(f"packs = {written}\n")
+    with pytest.raises(SettingsError, match="packs"):
+        load(tmp_path / "afresh.toml")
 
 
 def test_a_malformed_pack_is_an_error_of_its_file(tmp_path: Path) -> None:

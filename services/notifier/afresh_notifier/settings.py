@@ -7,6 +7,7 @@ Every problem is reported at once, in the words of `settings_errors`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tomllib
 from collections import Counter
@@ -214,7 +215,9 @@ class Settings(BaseSettings):
         enable_decoding=False,  # what a variable cannot say is then reported like any other wrong value
     )
     packs: Names = Field(
-        (), description="Packs to run: the name of one that comes with Afresh, or the path of a folder of your own."
+        (),
+        description="Packs to run: the name of one that comes with Afresh, or, with a `/` in it, the path of a folder of "
+        "your own, from the folder of this file (in the environment, from where the command runs).",
     )
     database: DatabaseSettings = DatabaseSettings()
     server: ServerSettings = ServerSettings()
@@ -270,6 +273,8 @@ def load(path: Path | None = None) -> Settings:
         document: dict[str, Any] = {}
     else:
         document = read_toml(file)
+    if "packs" in document:
+        document["packs"] = _beside(document["packs"], file.parent)
     if os.environ.get("DATABASE_URL") and isinstance(document.setdefault("database", {}), dict):
         document["database"]["dsn"] = os.environ["DATABASE_URL"]
     unknown = unknown_variables(os.environ, Settings)
@@ -284,11 +289,24 @@ def load(path: Path | None = None) -> Settings:
 
 def load_pack(file: Path) -> Pack:
     """One `pack.toml`. Raises `SettingsError`."""
+    document = read_toml(file)
+    if isinstance(head := document.get("pack"), dict) and "requires" in head:
+        head["requires"] = _beside(head["requires"], file.parent)
     try:
-        pack = Pack.model_validate(read_toml(file))
+        pack = Pack.model_validate(document)
     except ValidationError as error:
         raise SettingsError(complaints(error, str(file), Pack)) from error
     return _anchored(pack, file.parent)
+
+
+def _beside(packs: object, folder: Path) -> object:
+    """The packs that a file in ``folder`` names, absolute where it names them by paths, which are from there."""
+    if isinstance(packs, str):
+        with contextlib.suppress(ValueError):
+            packs = names(packs)
+    if not isinstance(packs, list):
+        return packs  # whoever validates it says what is wrong
+    return [str((folder / pack).absolute()) if isinstance(pack, str) and "/" in pack else pack for pack in packs]
 
 
 def _anchored(sections: Sections, folder: Path) -> Sections:
