@@ -21,7 +21,7 @@ from afresh_cache import client
 from afresh_cache.messages import Invalidate
 from afresh_notifier import database, migrate
 from afresh_notifier.app import Service
-from afresh_notifier.errors import AfreshError, StoryUntold
+from afresh_notifier.errors import AfreshError, MigrationError, StoryUntold
 from afresh_notifier.observations import ChangesHeard, Observation, RefreshDone
 from afresh_notifier.packs import InstalledPack, installable
 from afresh_notifier.resources import query
@@ -57,8 +57,14 @@ async def prepare(
     """
     scopes = installable(packs)
     async with database.scripting(settings, name="afresh demo") as connection:
-        async for step in migrate.up(connection, scopes):
-            yield f"migrated {step.migration}"
+        try:
+            async for step in migrate.up(connection, scopes):
+                yield f"migrated {step.migration}"
+        except MigrationError as error:
+            chosen = " ".join(f"--pack {pack.name}" for pack in packs)
+            raise MigrationError(
+                error.problem, hint=f"{error.hint} Or leave out the pack that it is about: {chosen}".strip()
+            ) from error
         await connection.execute(query("set_sample_size"), str(clients))
         for pack in packs:
             yield f"loading sample data of {pack.name}"
