@@ -202,10 +202,11 @@ class Jobs:
 
     async def _read(self, now: datetime) -> None:
         async with database.connection(self._database, name="afresh jobs") as connection:
-            seen = [state.due if (state := self._states.get(job.name)) is not None else None for job in self._jobs]
-            await connection.execute(query("job_first"), [job.name for job in self._jobs], seen)
-            await connection.execute(query("job_clock"), now)
-            rows = {row["name"]: row["due"] for row in await connection.fetch(query("job_rows"))}
+            with database.cut_after(connection, GRACE):
+                seen = [state.due if (state := self._states.get(job.name)) is not None else None for job in self._jobs]
+                await connection.execute(query("job_first"), [job.name for job in self._jobs], seen)
+                await connection.execute(query("job_clock"), now)
+                rows = {row["name"]: row["due"] for row in await connection.fetch(query("job_rows"))}
         for job in self._jobs:
             state = self._states.setdefault(job.name, _State(rows[job.name]))
             state.due = max(min(state.due, now), rows[job.name])
