@@ -77,6 +77,13 @@ def test_packs_that_are_no_list_of_names_are_an_error(tmp_path: Path, written: s
         load(tmp_path / "afresh.toml")
 
 
+def test_what_a_pack_requires_is_a_list(tmp_path: Path) -> None:
+    home = Path(folders.pack(tmp_path, "mine"))
+    (home / "pack.toml").write_text('[pack]\nname = "mine"\ntitle = "mine"\nrequires = "client_health"\n')
+    with pytest.raises(SettingsError, match="requires"):
+        packs.find(str(home))
+
+
 def test_a_malformed_pack_is_an_error_of_its_file(tmp_path: Path) -> None:
     home = Path(folders.pack(tmp_path, "mine"))
     (home / "pack.toml").write_text("[pack]\nname = 'mine'", encoding="utf-8")

@@ -205,7 +205,7 @@ class Jobs:
             with database.cut_after(connection, GRACE):
                 seen = [state.due if (state := self._states.get(job.name)) is not None else None for job in self._jobs]
                 await connection.execute(query("job_first"), [job.name for job in self._jobs], seen)
-                await connection.execute(query("job_clock"), now)
+                await connection.execute(query("job_clock"), now, now + CLOCKS_DIFFER)
                 rows = {row["name"]: row["due"] for row in await connection.fetch(query("job_rows"))}
         for job in self._jobs:
             state = self._states.setdefault(job.name, _State(rows[job.name]))

@@ -113,12 +113,13 @@ class Lease:
         sent = loop_time()
         if self._term is not None:
             renewed = await connection.fetchval(query("lease_renew"), self._term, self._settings.length)
-            if renewed is not None and self.term is not None:
+            if renewed is None:
+                self._lose("another instance leads")
+                return
+            if self.term is not None:
                 self._held_until = sent + self._settings.length
                 return
-            self._lose("another instance leads" if renewed is None else RAN_OUT)
-            if renewed is None:
-                return
+            self._lose(RAN_OUT)
         newest = await connection.fetchrow(query("lease_newest"))
         # Of one of our own we do not know: the answer was lost, or it ran out by our clock. The next term is ours.
         if newest is not None and newest["holder"] != self.holder and not self._free(newest):

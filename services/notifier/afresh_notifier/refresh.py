@@ -85,11 +85,13 @@ def following(patterns: PatternMap, view: str, dirt: Dirt, mark: Callable[[str, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one refresh may take, in seconds, and whether it may lock readers out."""
+    """What one refresh may take, in seconds, whether it may lock readers out, and whether it outwaits autovacuum, if it is
+    that which has the view."""
 
     timeout: float
     lock_timeout: float
     blocking: bool
+    outwait: bool = False
 
 
 def choose(view: str, *, populated: bool, usable_index: bool, blocking: bool) -> Method:
@@ -118,17 +120,9 @@ class Refreshed:
 
 
 async def refresh(
-    pool: asyncpg.Pool,
-    view: str,
-    oid: int,
-    limits: Limits,
-    follow: Follow,
-    *,
-    next_change: str | None = None,
-    outwait: bool = False,
+    pool: asyncpg.Pool, view: str, oid: int, limits: Limits, follow: Follow, *, next_change: str | None = None
 ) -> Refreshed:
-    """Refresh ``view``, and ask ``next_change``, a statement, when its content will be another. ``outwait``:
-    autovacuum, if that is who has the view.
+    """Refresh ``view``, and ask ``next_change``, a statement, when its content will be another.
 
     Raises `RefreshBusy`, `RefreshBroken` or `RefreshFailed`. Cancelled, it cuts the connection: the refresh is rolled back
     if its commit was not sent yet.
@@ -136,7 +130,7 @@ async def refresh(
     try:
         connection = await pool.acquire(timeout=GRACE)
         try:
-            return await _transaction(connection, view, oid, limits, follow, next_change, outwait)
+            return await _transaction(connection, view, oid, limits, follow, next_change)
         finally:
             await database.give_back(pool, connection)
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
@@ -155,13 +149,7 @@ async def refresh(
 
 
 async def _transaction(
-    connection: Connection,
-    view: str,
-    oid: int,
-    limits: Limits,
-    follow: Follow,
-    next_change: str | None,
-    outwait: bool,
+    connection: Connection, view: str, oid: int, limits: Limits, follow: Follow, next_change: str | None
 ) -> Refreshed:
     """The refresh in its transaction. However it ends, the connection is either clean or cut: a rollback is not waited
     for on a connection that was just found not to answer. Only the REFRESH itself may take long."""
@@ -171,7 +159,7 @@ async def _transaction(
             transaction = connection.transaction(isolation="read_committed")
             await transaction.start()
             try:
-                method, statement, marked = await _prepare(connection, view, oid, limits, outwait)
+                method, statement, marked = await _prepare(connection, view, oid, limits)
                 limit.reschedule(clock() + limits.timeout + GRACE)
                 # The simple protocol, no prepared statement: a utility statement has no plan to keep.
                 await connection.execute(statement)
@@ -208,9 +196,7 @@ async def _roll_back(connection: Connection, transaction: Transaction) -> None:
         database.cut(connection)
 
 
-async def _prepare(
-    connection: Connection, view: str, oid: int, limits: Limits, outwait: bool
-) -> tuple[Method, str, list[Mark]]:
+async def _prepare(connection: Connection, view: str, oid: int, limits: Limits) -> tuple[Method, str, list[Mark]]:
     """Take the turn, and look how the view can be refreshed now: the method, its statement, and what it makes good."""
     await connection.execute(
         query("transaction_limits"),
@@ -222,7 +208,7 @@ async def _prepare(
     plan = await connection.fetchrow(query("refresh_plan"), oid)
     if plan is None:
         raise RefreshFailed(view, f"{view} does not exist any more")
-    if outwait:
+    if limits.outwait:
         await connection.execute(query("outwait_autovacuum"), oid, round(limits.lock_timeout * 1000))
     method = choose(view, populated=plan["populated"], usable_index=plan["usable_index"], blocking=limits.blocking)
     # Before the REFRESH, and so before its snapshot: what is marked later stays.

@@ -24,7 +24,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import asyncpg
@@ -253,8 +253,8 @@ class Refresher:
         dirt = run.dirt if run is not None else self._anything(view, datetime.now(UTC))
         follow = following(self._plan.patterns, view, dirt, self.mark)
         next_change = self._plan.next_changes.get(view)
-        limits = self._plan.limits[view]
-        done = await refresh(self._pool, view, found.oid, limits, follow, next_change=next_change, outwait=outwait)
+        limits = replace(self._plan.limits[view], outwait=outwait)
+        done = await refresh(self._pool, view, found.oid, limits, follow, next_change=next_change)
         self._appended(done.consequences.offset)
         return done
 

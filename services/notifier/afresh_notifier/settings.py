@@ -274,7 +274,8 @@ def load(path: Path | None = None) -> Settings:
     else:
         document = read_toml(file)
     if "packs" in document:
-        document["packs"] = _beside(document["packs"], file.parent)
+        with contextlib.suppress(ValueError):  # whoever validates it says what is wrong
+            document["packs"] = _beside(names(document["packs"]), file.parent)
     if os.environ.get("DATABASE_URL") and isinstance(document.setdefault("database", {}), dict):
         document["database"]["dsn"] = os.environ["DATABASE_URL"]
     unknown = unknown_variables(os.environ, Settings)
@@ -301,11 +302,8 @@ def load_pack(file: Path) -> Pack:
 
 def _beside(packs: object, folder: Path) -> object:
     """The packs that a file in ``folder`` names, absolute where it names them by paths, which are from there."""
-    if isinstance(packs, str):
-        with contextlib.suppress(ValueError):
-            packs = names(packs)
     if not isinstance(packs, list):
-        return packs  # whoever validates it says what is wrong
+        return packs
     return [str((folder / pack).absolute()) if isinstance(pack, str) and "/" in pack else pack for pack in packs]
 
 

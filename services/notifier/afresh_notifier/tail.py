@@ -83,10 +83,9 @@ class Tail:
         """Somebody here appended up to ``offset``, and committed that on ``connection``: it is read there, and so told at
         once, not when it is heard of. Whatever fails is left to `run`; the connection may have been cut then."""
         if not self._turn.locked():
-            with contextlib.suppress(*database.TRANSIENT):
-                async with self._turn:
-                    with database.cut_after(connection, PATIENCE):
-                        await self._read(connection)
+            async with self._turn:
+                with contextlib.suppress(*database.TRANSIENT), database.cut_after(connection, PATIENCE):
+                    await self._read(connection)
         self.wake(offset)
 
     async def reach(self, offset: float) -> None:

@@ -7,6 +7,7 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -149,7 +150,7 @@ async def _patiently(pool: asyncpg.Pool, plan: Plan, view: View, limits: Limits)
         try:
             dirt = Dirt(tables=set(view.tables), keys=None, heard_at=datetime.now(UTC))
             follow = following(plan.patterns, view.name, dirt, marks.of)
-            await refresh_view(pool, view.name, view.oid, limits, follow, outwait=tries > 0)
+            await refresh_view(pool, view.name, view.oid, replace(limits, outwait=tries > 0), follow)
         except RefreshBusy:
             if time.monotonic() > deadline:
                 raise
