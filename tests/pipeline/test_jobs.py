@@ -16,7 +16,7 @@ from afresh_notifier.jobs import Job, carry_out
 from afresh_notifier.observations import JobDone, JobFailed, Warned
 from afresh_notifier.settings import Settings
 from conftest import eventually
-from support.scenario import afresh
+from support.scenario import afresh, connected
 
 RUNS = "CREATE TABLE runs (n int GENERATED ALWAYS AS IDENTITY, at timestamptz DEFAULT clock_timestamp())"
 
@@ -112,6 +112,18 @@ async def test_a_clock_that_was_far_ahead_stops_no_job(
         assert await count(runs) == 1  # what is past is not made up for
         clock.moment += timedelta(days=1)
         await eventually(lambda: ran(runs, 2))
+
+
+async def test_a_job_in_hand_that_a_clock_ran_far_ahead_keeps_no_other_one_back(
+    runs: asyncpg.Connection, dsn: str, tmp_path: Path
+) -> None:
+    await missed(runs)
+    await runs.execute("INSERT INTO afresh.jobs (name, due) VALUES ('long', now() + interval '400 days')")
+    async with connected(dsn) as holder, holder.transaction():
+        await holder.execute("SELECT FROM afresh.jobs WHERE name = 'long' FOR UPDATE")
+        async with afresh(dsn, jobs=[job(tmp_path), {**job(tmp_path), "name": "long"}]) as running:
+            await running.seen.until(JobDone, job="count")
+            assert not running.seen.of(Warned, about="jobs")
 
 
 async def test_a_job_that_fails_is_undone_and_tried_again_until_it_succeeds(

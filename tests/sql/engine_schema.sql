@@ -829,7 +829,7 @@ BEGIN
     -- without keys, into the log. It is a change if its first row is. The first rows are called xmin and xmax since no
     -- column of a table can have such a name, which would be taken for the row's, and are not spelled out as ROW(r.*), which
     -- fails on a virtual generated column.
-    IF TG_OP = 'UPDATE' AND TG_NARGS = 1 AND TG_ARGV[0] = 'afresh.log' THEN
+    IF TG_OP = 'UPDATE' AND TG_NARGS = 1 AND TG_ARGV[0] = 'afresh.log' AND TG_LEVEL = 'STATEMENT' THEN
         INSERT INTO afresh.change_log (target, operation)
         SELECT TG_RELID, TG_OP
         FROM (SELECT xmin *<> xmax AS differs FROM afresh_old AS xmin, afresh_new AS xmax LIMIT 1) AS first_row

@@ -315,6 +315,14 @@ async def test_change_without_keys_is_one_row_of_the_log(db: asyncpg.Connection,
     ]
 
 
+async def test_row_trigger_by_hand_with_an_argument_of_ours_fails_no_writer(
+    db: asyncpg.Connection, ear: Hearing
+) -> None:
+    await db.execute(RESPONSES + BY_HAND.replace("refresh()", "refresh('afresh.log')"))
+    await db.execute("UPDATE nps_responses SET score = 1 WHERE id = 1")
+    assert await ear.changes() == [(NAME, "UPDATE", None, None)]
+
+
 @every_way
 async def test_one_changed_row_of_many_is_told(db: asyncpg.Connection, ear: Hearing, setup: str) -> None:
     await db.execute(RESPONSES + setup)
