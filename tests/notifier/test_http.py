@@ -95,6 +95,7 @@ async def test_views_say_how_they_are(shop: asyncpg.Connection, dsn: str) -> Non
     views = [{"name": "total", "patterns": ["totals", "orders"], "every": "5m"}]
     async with afresh(dsn, views=views, tables=[{"name": "missing"}]) as running:
         await ready(running)
+        await running.told_all(shop)
         async with connect(running.url) as client:
             await client.hear()
             async with asked(f"{running.url}/views") as (response, body):

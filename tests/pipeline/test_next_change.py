@@ -60,6 +60,7 @@ async def test_a_view_is_refreshed_at_each_instant_and_not_in_between(events: as
 
         await eventually(all_begun)
         # One for the change, and one for each of the two instants; each told when the next one is.
+        await eventually(lambda: running.seen.refreshes("public.begun", since=mark) >= 3)
         done = running.seen.of(RefreshDone, since=mark, view="public.begun")
         assert len(done) == 3, done
         assert [one.next_change is not None for one in done] == [True, True, False]

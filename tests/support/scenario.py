@@ -219,6 +219,10 @@ class Running:
             return self.quiet() and not await db.fetchval("SELECT EXISTS (SELECT FROM afresh.dirty)")
 
         await eventually(fresh)
+        await self.told_all(db)
+
+    async def told_all(self, db: asyncpg.Connection) -> None:
+        """Wait until all that the log holds by now has come to the hub."""
         newest = await db.fetchval("SELECT coalesce(max(id), 0) FROM afresh.invalidation_log")
         await eventually(lambda: self.service.hub.newest >= newest)
 

@@ -41,7 +41,7 @@ from afresh_cache.messages import (
 #: First and longest wait between two attempts to connect, in seconds.
 RETRY_FIRST, RETRY_MAX = 0.1, 10.0
 
-#: How long a handshake may take, and how often the server is pinged, in seconds.
+#: How long a handshake may take, or a subscription, and how often the server is pinged, in seconds.
 CONNECT_TIMEOUT, HEARTBEAT = 5.0, 15.0
 
 #: Messages that may wait for a callback that takes its time; past that it is told one resync instead of them.
@@ -131,7 +131,11 @@ async def _events(
 ) -> AsyncGenerator[tuple[Event | None, Position | None], None]:
     """What one connection says, each with the position to resume from after it. Raises `SubscriptionRefused`."""
     subscribed = False  # until then what is said is of another log perhaps, or before the answer to our position
-    async for frame in socket:
+    while True:
+        # A server that answers pings, and not us, is another reason to try again.
+        frame = await socket.receive(timeout=None if subscribed else CONNECT_TIMEOUT)
+        if frame.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED):
+            return
         if frame.type is not aiohttp.WSMsgType.TEXT:
             continue
         try:

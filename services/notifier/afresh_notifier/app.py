@@ -56,6 +56,9 @@ GOODBYE = 2.0
 #: spare.
 OTHERS = 4
 
+#: How long the look at the views that is made once may take, in seconds.
+INSPECTION_PATIENCE = 600.0
+
 #: How often the change log is measured, in seconds.
 MEASURE_PACE = 5.0
 
@@ -105,7 +108,11 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
     installed = packs.find_all(settings.packs)
     named = named_query.collect(settings, installed)
     work = jobs.collect(settings, installed)
-    async with database.connection(settings.database) as connection:
+    patience = settings.database.connect_timeout
+    async with (
+        database.explained(settings.database),
+        database.connection(settings.database, within=patience) as connection,
+    ):
         database.require_serving(await database.facts(connection))
     board, metrics = Board(), Metrics()
     observe = fan_out(board, metrics, *observers)
@@ -128,6 +135,7 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
         hub.watch(library.invalidate)
         tail.watch(library.follow)
         live = Live(library, buffer=settings.server.client_buffer)
+        tail.watch(live.follow)
         hub.watch(live.invalidate)
         async with database.explained(settings.database):
             await tail.load()
@@ -175,7 +183,7 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
                     listening.cancel()
                     await asyncio.wait([listening])
                     inbox.close()
-                    await consuming
+                    await asyncio.wait([consuming])
                     await refresher.drain()
                     holding.cancel()
                     await asyncio.wait([holding])
@@ -217,7 +225,9 @@ async def _inspect(
     """
     await board.planned.wait()
     with contextlib.suppress(*database.TRANSIENT):
-        async with database.connection(settings.database, name="afresh inspection") as connection:
+        async with database.connection(
+            settings.database, within=INSPECTION_PATIENCE, name="afresh inspection"
+        ) as connection:
             found = await views.examine(connection, refresher.plan)
             for finding in found + queries.check_patterns(named, refresher.plan):
                 if finding.level == "warning":

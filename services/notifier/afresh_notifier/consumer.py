@@ -317,7 +317,7 @@ class Consumer:
             healthy = refresher.healthy()
             waited = [mark.dirt() for mark in late if mark.view not in healthy and not refresher.own(mark)]
             stale = effects.left(refresher.plan.patterns, waited, healthy)
-            async with connection.transaction(isolation="read_committed"):
+            async with database.transaction(connection, isolation="read_committed"):
                 offset = await invalidation_log.append_all(connection, stale)
         if offset:
             await self._appended(connection, offset)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
@@ -26,10 +27,13 @@ from afresh_notifier.settings import DatabaseSettings, default_file
 #: A connection of its own, or one lent by a pool.
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
+#: What a transaction sees of others; None is what the session says, which for ours is the first.
+Isolation = Literal["read_committed", "repeatable_read"]
+
 #: The oldest PostgreSQL that is supported, as `server_version_num` says it.
 OLDEST = 140_000
 
-#: How long the pool may take to have a connection back, in seconds.
+#: How long a connection may take to go back to its pool, or to be closed, in seconds.
 RETURN_PATIENCE = 2.0
 
 #: What a connection may raise when the server or the network refuses: worth another try later. An `InternalClientError`
@@ -59,6 +63,10 @@ _SESSION = {
     # Soon, where we are gone: others wait for what our transactions have locked.
     "idle_in_transaction_session_timeout": "5s",
 }
+
+
+async def _nothing(_connection: object) -> None:
+    """What is done to a connection that comes back to the pool."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,14 +105,18 @@ async def connect(
 
 
 @asynccontextmanager
-async def connection(settings: DatabaseSettings, **options: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection, made as by `connect`, that is closed on leaving; cut, where the server does not answer that."""
+async def connection(
+    settings: DatabaseSettings, *, within: float = math.inf, **options: str
+) -> AsyncIterator[asyncpg.Connection]:
+    """A connection, made as by `connect`, for at most ``within`` seconds, as `cut_after` says; it is closed on leaving, and
+    cut, where the server does not answer that."""
     opened = await connect(settings, **options)
     try:
-        yield opened
+        with cut_after(opened, within):
+            yield opened
     finally:
         with contextlib.suppress(*TRANSIENT):
-            await opened.close(timeout=settings.connect_timeout)
+            await opened.close(timeout=RETURN_PATIENCE)
         cut(opened)
 
 
@@ -124,17 +136,27 @@ async def pool(
     name: str = "afresh",
     session: Mapping[str, str] | None = None,
     connection_class: type[asyncpg.Connection] = asyncpg.Connection,
-    init: Callable[..., Coroutine[Any, Any, None]] | None = None,
+    init: Callable[..., Coroutine[Any, Any, None]] = _nothing,
 ) -> AsyncIterator[asyncpg.Pool]:
     """A pool of at most ``size`` connections, opened as they are needed; dead ones are replaced.
 
-    ``session`` are settings of their sessions that are otherwise than ours are; ``init`` is awaited for each new one.
+    ``session`` are settings of their sessions that are otherwise than ours are; ``init`` is awaited for each new one, which
+    is cut where that fails: asyncpg would close it, and wait for the server without end.
 
     A connection is given back as it is: whatever we set, we set for a transaction, and a reset would cost every use
     another round trip, and hang where the server does.
 
     Left by an error or a cancellation it does not wait for connections in use, it cuts them.
     """
+
+    async def begin(connection: asyncpg.Connection) -> None:
+        try:
+            with cut_after(connection, settings.connect_timeout):
+                await init(connection)
+        except BaseException:
+            cut(connection)
+            raise
+
     async with explained(settings):
         made = asyncpg.create_pool(
             settings.dsn,
@@ -142,7 +164,7 @@ async def pool(
             max_size=size,
             timeout=settings.connect_timeout,
             reset=_nothing,
-            init=init,
+            init=begin,
             connection_class=connection_class,
             server_settings={**_SESSION, **(session or {}), "application_name": name},
         )
@@ -184,23 +206,48 @@ async def kept(pool: asyncpg.Pool, connection: asyncpg.pool.PoolConnectionProxy,
 @contextlib.contextmanager
 def cut_after(connection: Connection, seconds: float) -> Iterator[None]:
     """``connection`` is cut where the block takes longer than ``seconds``, and what waits for it fails: from outside, since
-    a server that does not answer answers no rollback either."""
-    watch = asyncio.get_running_loop().call_later(seconds, cut, connection)
+    a server that does not answer answers no rollback either.
+
+    Raises TimeoutError in place of what asyncpg raises on a connection that was cut; which is an AttributeError where the
+    answer came in the same turn of the event loop as the cut, as it does to a process that was stopped meanwhile.
+    """
+    late = False
+
+    def be_late() -> None:
+        nonlocal late
+        late = True
+        cut(connection)
+
+    watch = asyncio.get_running_loop().call_later(seconds, be_late)
     try:
         yield
+    except (
+        AttributeError,
+        OSError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+        asyncpg.PostgresError,
+    ) as error:
+        if late:
+            raise TimeoutError(f"no answer within {seconds:g} s") from error
+        raise
     finally:
         watch.cancel()
 
 
 @asynccontextmanager
-async def transaction(connection: Connection, *, readonly: bool = False) -> AsyncIterator[None]:
-    """A transaction, or a savepoint within one. Left by what PostgreSQL says it is undone, unless that was its last word;
-    left by anything else it is for whoever owns the connection to cut: nothing is waited for that may not come."""
-    begun = connection.transaction(readonly=readonly)
+async def transaction(
+    connection: Connection, *, isolation: Isolation | None = None, readonly: bool = False
+) -> AsyncIterator[None]:
+    """A transaction, or a savepoint within one. Left by what PostgreSQL says, or by an error of ours, it is undone, unless
+    that was the server's last word; left by anything else it is for whoever owns the connection to cut: nothing is waited
+    for that may not come. asyncpg's own would wait for a rollback, and so for ever where the server has frozen: and who
+    then cuts the connection has its error raised in the place of the cancellation."""
+    begun = connection.transaction(isolation=isolation, readonly=readonly)
     await begun.start()
     try:
         yield
-    except asyncpg.PostgresError as error:
+    except (asyncpg.PostgresError, AfreshError) as error:
         if not is_last_word(error):
             await begun.rollback()
         raise
@@ -234,10 +281,6 @@ def cut(connection: Connection) -> None:
         connection.terminate()
 
 
-async def _nothing(_connection: object) -> None:
-    """What is done to a connection that comes back to the pool."""
-
-
 def said(error: BaseException) -> tuple[str, str]:
     """What an error says, and its hint, apart: PostgreSQL's own text puts the hint, and a user's command, into one."""
     if isinstance(error, asyncpg.PostgresError):
@@ -245,6 +288,8 @@ def said(error: BaseException) -> tuple[str, str]:
         return f"{error.args[0]}\n{detail}" if detail else str(error.args[0]), hint or ""
     if isinstance(error, AfreshError):
         return error.problem, error.hint
+    if isinstance(error, TimeoutError):
+        return str(error) or "no answer in time", ""
     return str(error) or type(error).__name__, ""
 
 

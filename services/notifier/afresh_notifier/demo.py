@@ -69,7 +69,7 @@ async def prepare(
         for pack in packs:
             yield f"loading sample data of {pack.name}"
             try:
-                async with connection.transaction():
+                async with database.transaction(connection):
                     await connection.execute(pack.read("sample.sql"))
             except asyncpg.ObjectNotInPrerequisiteStateError:
                 yield f"{pack.name} holds data already, which is used as it is"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 
+from afresh_notifier import database
 from afresh_notifier.database import Connection
 from afresh_notifier.resources import query
 
@@ -152,7 +153,7 @@ class Catalogue:
 
 async def load(connection: Connection) -> Catalogue:
     """The catalogue as it is now. Raises what asyncpg raises; cancelling it is safe, it only reads."""
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
+    async with database.transaction(connection, isolation="repeatable_read", readonly=True):
         rows = await connection.fetch(query("catalogue"))
         watched = await connection.fetch(query("watched_tables"))
     views = (

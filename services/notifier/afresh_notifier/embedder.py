@@ -47,6 +47,9 @@ PACE = 1.0
 #: How often it is counted, in seconds.
 COUNT_PACE = 5.0
 
+#: How long looking at the tables, or counting, may take, in seconds.
+LOOK_PATIENCE = 30.0
+
 #: So many are counted, and no more.
 COUNTED = 10_000
 
@@ -121,7 +124,8 @@ class Embedder:
             ):  # in turn: one that has always something keeps no other one back
                 if self._look:
                     self._look = False
-                    await self._look_up(connection)
+                    with database.cut_after(connection, LOOK_PATIENCE):
+                        await self._look_up(connection)
                 busy = False
                 for source in self._sources:
                     batch = await self._some(connection, source)
@@ -129,13 +133,14 @@ class Embedder:
                         return False
                     busy = busy or batch.taken > 0
                 if loop_time() >= self._count_at:
-                    await self._count(connection)
+                    with database.cut_after(connection, LOOK_PATIENCE):
+                        await self._count(connection)
                     self._count_at = loop_time() + COUNT_PACE
         except database.TRANSIENT as error:
             self._drop_connection()
             self._look = True
             for wanted in self._wanted:
-                self._failed(folded_name(wanted.table), 0, database.said(error)[0] or "PostgreSQL did not answer", "")
+                self._failed(folded_name(wanted.table), 0, database.said(error)[0], "")
             return False
         return True
 
@@ -176,7 +181,8 @@ class Embedder:
 
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await database.connect(self._database, name="afresh embedder")
+            # A table of texts that somebody has locked does not keep the others waiting.
+            self._connection = await database.connect(self._database, name="afresh embedder", lock_timeout="200ms")
             self._look = True
         return self._connection
 

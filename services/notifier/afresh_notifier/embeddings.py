@@ -233,7 +233,12 @@ class _Work:
             await self._fail(keys, self.down, 0.0)  # whoever asks waits until the model can be asked again
             return
         try:
-            texts = await self._texts(keys)
+            try:
+                texts = await self._texts(keys)
+            except asyncpg.LockNotAvailableError as error:  # of the table as a whole: a row needs none to be read
+                failures = min(self._failures[key] for key in keys)
+                await self._fail(keys, error, backoff(1 + failures, RETRY_FIRST, self._retry_max))
+                return
             vectors = await self._vectors({key: text for key, text in texts.items() if text and text.strip()})
             await self._store(keys, texts, vectors)
         except (ModelRefused, asyncpg.PostgresError) as error:

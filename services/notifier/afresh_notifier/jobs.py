@@ -201,12 +201,11 @@ class Jobs:
             self._observe(Warned(about="jobs", what=f"none can be run: {problem}", to_do=to_do))
 
     async def _read(self, now: datetime) -> None:
-        async with database.connection(self._database, name="afresh jobs") as connection:
-            with database.cut_after(connection, GRACE):
-                seen = [state.due if (state := self._states.get(job.name)) is not None else None for job in self._jobs]
-                await connection.execute(query("job_first"), [job.name for job in self._jobs], seen)
-                await connection.execute(query("job_clock"), now, now + CLOCKS_DIFFER)
-                rows = {row["name"]: row["due"] for row in await connection.fetch(query("job_rows"))}
+        async with database.connection(self._database, within=GRACE, name="afresh jobs") as connection:
+            seen = [state.due if (state := self._states.get(job.name)) is not None else None for job in self._jobs]
+            await connection.execute(query("job_first"), [job.name for job in self._jobs], seen)
+            await connection.execute(query("job_clock"), now, now + CLOCKS_DIFFER)
+            rows = {row["name"]: row["due"] for row in await connection.fetch(query("job_rows"))}
         for job in self._jobs:
             state = self._states.setdefault(job.name, _State(rows[job.name]))
             state.due = max(min(state.due, now), rows[job.name])
@@ -214,12 +213,13 @@ class Jobs:
     async def _carry_out(self, job: Job, state: _State, due: datetime) -> None:
         began = loop_time()
         try:
-            async with database.connection(self._database, name=f"afresh job {job.name}") as connection:
-                with database.cut_after(connection, job.timeout + GRACE):
-                    outcome = await carry_out(connection, job, due)
+            async with database.connection(
+                self._database, within=job.timeout + GRACE, name=f"afresh job {job.name}"
+            ) as connection:
+                outcome = await carry_out(connection, job, due)
         except database.TRANSIENT as error:
             problem, hint = database.said(error)
-            outcome = Outcome(due=None, problem=problem or "PostgreSQL did not answer", hint=hint)
+            outcome = Outcome(due=None, problem=problem, hint=hint)
         if outcome.problem:
             state.failures += 1
             wait = backoff(state.failures, RETRY_FIRST, RETRY_MAX)

@@ -88,7 +88,7 @@ class Lease:
                         await self._tick(connection)
                 except database.TRANSIENT as error:
                     self._drop_connection()
-                    self._observe(LeaseFailed(problem=database.said(error)[0] or "PostgreSQL did not answer"))
+                    self._observe(LeaseFailed(problem=database.said(error)[0]))
                 if self._term is not None and self.term is None:
                     self._lose(RAN_OUT)
                 pause = self._settings.renew if self._term is not None else self._settings.renew / 2

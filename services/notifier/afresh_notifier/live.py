@@ -71,13 +71,15 @@ class _Watched:
 
     question: Question
     askers: dict[Asker, str | None] = field(default_factory=dict)
+    #: The answer, as far as is known, or why there is none.
     answer: Answer | None = None
+    error: QueryError | None = None
     #: It is to be asked: for the first time, or since the answer may be another one by now.
     stale: bool = True
     #: There is a task that asks it; and whether that waits for the answer just now.
     asking: bool = False
     waiting: bool = False
-    #: Who has been told that there is no answer now.
+    #: Who has been told why there is no answer now.
     warned: set[Asker] = field(default_factory=set)
 
 
@@ -104,6 +106,7 @@ class Live:
         self._due: set[str] = set()
         self._owed: set[Asker] = set()
         self._woken = asyncio.Event()
+        self._following = True
 
     @property
     def questions(self) -> int:
@@ -122,7 +125,7 @@ class Live:
         self._opened.setdefault(subscriber, {})[id] = watched
         if watched.waiting and not watched.stale:
             return  # he is told with the rest
-        if watched.stale or watched.answer is None:
+        if watched.stale or watched.answer is None or not self._following:
             self._doubt(watched)
         else:
             self._bring(watched, (subscriber, id), {})
@@ -160,6 +163,10 @@ class Live:
             for pattern in invalidation.patterns:
                 for key in self._keys.beginning_with(pattern):
                     self._doubt(self._watched[key])
+
+    def follow(self, following: bool) -> None:
+        """For `Tail.watch`: while the log cannot be followed, an answer is asked for anew for each who opens."""
+        self._following = following
 
     async def run(self) -> None:
         """Ask what is to be asked, and tell who has not been told, until cancelled."""
@@ -205,30 +212,20 @@ class Live:
                 try:
                     watched.answer = await self.source.ask(watched.question)
                 except QueryError as error:
-                    watched.answer, watched.waiting = None, False
-                    self._warn(watched, error)
+                    watched.answer, watched.error, watched.waiting = None, error, False
+                    await self._spread(watched)
                     if isinstance(error, QueryRefused | NothingFound | BadParameter):
                         continue
                     watched.stale = True
                     failures += 1
                     await asyncio.sleep(backoff(failures, RETRY_FIRST, RETRY_MAX))
                 else:
-                    failures, watched.waiting = 0, False
+                    failures, watched.error, watched.waiting = 0, None, False
                     watched.warned.clear()
                     await self._spread(watched)
         finally:
             watched.asking = False
             self._forget(watched)
-
-    def _warn(self, watched: _Watched, error: QueryError) -> None:
-        """Say once to each who reads that there is no answer now; the next one he is told whatever it is."""
-        for asker in watched.askers.keys() - watched.warned:
-            subscriber, id = asker  # noqa: A001
-            message = Error(id=id, code=error.code, message=error.problem)
-            if subscriber.reads(self._buffer) and not subscriber.transport.is_closing():
-                subscriber.transport.write(subscriber.frame(message, _NOWHERE))
-                watched.warned.add(asker)
-                watched.askers[asker] = None
 
     async def _spread(self, watched: _Watched) -> None:
         frames: dict[str, bytes] = {}
@@ -240,17 +237,30 @@ class Live:
                 await asyncio.sleep(0)
 
     def _bring(self, watched: _Watched, asker: Asker, frames: dict[str, bytes]) -> None:
-        """Tell ``asker`` the answer if he has not been told it; ``frames`` are what was encoded of it already, by id."""
-        answer, (subscriber, id) = watched.answer, asker  # noqa: A001
+        """Tell ``asker`` the answer if he has not been told it; ``frames`` are what was encoded of it already, by id.
+
+        Why there is none he is told once; the next answer then whatever it is.
+        """
+        known, (subscriber, id) = watched.answer or watched.error, asker  # noqa: A001
         self._owed.discard(asker)
-        if answer is None or watched.askers[asker] == answer.etag or subscriber.transport.is_closing():
+        told = asker in watched.warned if watched.answer is None else watched.askers[asker] == watched.answer.etag
+        if known is None or told or subscriber.transport.is_closing():
             return
         if not subscriber.reads(self._buffer):
             self._owed.add(asker)
             return
         if id not in frames:
-            rows = cast("list[Any]", orjson.Fragment(answer.body))
-            message: ServerMessage = Result(id=id, offset=answer.position.offset, rows=rows, truncated=answer.truncated)
-            frames[id] = subscriber.frame(message, _NOWHERE)
+            frames[id] = subscriber.frame(_message(id, known), _NOWHERE)
         subscriber.transport.write(frames[id])
-        watched.askers[asker] = answer.etag
+        if isinstance(known, QueryError):
+            watched.warned.add(asker)
+            watched.askers[asker] = None
+        else:
+            watched.askers[asker] = known.etag
+
+
+def _message(id: str, known: Answer | QueryError) -> ServerMessage:  # noqa: A002
+    if isinstance(known, QueryError):
+        return Error(id=id, code=known.code, message=known.problem)
+    rows = cast("list[Any]", orjson.Fragment(known.body))
+    return Result(id=id, offset=known.position.offset, rows=rows, truncated=known.truncated)

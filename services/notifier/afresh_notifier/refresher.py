@@ -136,6 +136,7 @@ class Refresher:
             self._debouncer.mend(view)
         for view in self._waiting.keys() - plan.timings.keys():
             self._answer(self._waiting.pop(view), RefreshFailed(view, f"{view} was dropped"))
+        self._woken.set()
 
     def dirty(self, view: str, dirt: Dirt) -> None:
         """``view``, which has been marked, must show a change. Takes over ``dirt``."""
@@ -355,7 +356,7 @@ class Refresher:
                 return True
             told = Invalidation(patterns=tuple(owed), tables=frozenset(waited.tables), at=waited.heard_at)
             try:
-                async with database.lent(self._pool, GRACE) as connection, connection.transaction():
+                async with database.lent(self._pool, GRACE) as connection, database.transaction(connection):
                     offset = await invalidation_log.append(connection, told)
             except database.TRANSIENT:
                 self._unhealthy.discard(view)

@@ -69,7 +69,7 @@ async def adopt(connection: Connection, survey: Survey, refresher: Refresher) ->
     Raises what asyncpg raises.
     """
     now, plan = datetime.now(UTC), survey.plan
-    async with connection.transaction():
+    async with database.transaction(connection):
         known = {(row["kind"], row["name"]): row["state"] for row in await connection.fetch(query("known"))}
         state = dict(_state(plan))
         suspects = frozenset(
@@ -139,7 +139,7 @@ async def _extend_watches(connection: database.Connection) -> list[SettingIgnore
     failed = []
     for row in await connection.fetch(query("incomplete_watches")):
         try:
-            async with connection.transaction():
+            async with database.transaction(connection):
                 await connection.execute(query("transaction_limits"), "10s", "500ms")
                 await connection.execute(query("extend_watch"), row["root"], row["keys"], row["capture"])
         except asyncpg.PostgresError as error:

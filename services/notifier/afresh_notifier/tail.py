@@ -84,8 +84,11 @@ class Tail:
         once, not when it is heard of. Whatever fails is left to `run`; the connection may have been cut then."""
         if not self._turn.locked():
             async with self._turn:
-                with contextlib.suppress(*database.TRANSIENT), database.cut_after(connection, PATIENCE):
-                    await self._read(connection)
+                try:
+                    with database.cut_after(connection, PATIENCE):
+                        await self._read(connection)
+                except database.TRANSIENT:
+                    self._follow_is(False)
         self.wake(offset)
 
     async def reach(self, offset: float) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import asyncpg
 
-from afresh_notifier.database import milliseconds
+from afresh_notifier.database import milliseconds, transaction
 from afresh_notifier.resources import query
 
 #: How many columns a key may have, and among how many of the first columns it is looked for, by its size.
@@ -82,7 +82,7 @@ class _Search:
         left = self._deadline - asyncio.get_running_loop().time()
         if left <= 0:
             raise TimeoutError
-        async with self._connection.transaction(readonly=True):
+        async with transaction(self._connection, readonly=True):
             await self._connection.execute(query("limit_statement"), milliseconds(left))
             return await self._connection.fetchrow(statement)
 

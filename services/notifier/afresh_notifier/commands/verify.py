@@ -63,7 +63,7 @@ async def _checks(connection: asyncpg.Connection, pack: InstalledPack) -> list[C
     """The pack's checks; one that says why, and fails, where they cannot be made."""
     statement = pack.read("verify.sql")
     try:
-        async with connection.transaction(readonly=True):
+        async with database.transaction(connection, readonly=True):
             prepared = await connection.prepare(statement)
             columns = tuple(attribute.name for attribute in prepared.get_attributes())
             if columns != _COLUMNS:

@@ -120,7 +120,7 @@ async def check_search_path(connection: asyncpg.Connection) -> list[Finding]:
     """Whether what our role makes without naming a schema lands among Afresh's own objects."""
     row = await connection.fetchrow(query("doctor_search_path"))
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-    async with connection.transaction(readonly=True):
+    async with database.transaction(connection, readonly=True):
         await connection.execute(query("set_search_path"), row["search_path"])
         if await connection.fetchval(query("current_schema")) != "afresh":
             return []

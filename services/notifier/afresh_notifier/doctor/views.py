@@ -9,7 +9,7 @@ import re
 
 import asyncpg
 
-from afresh_notifier import next_change, privileges, unique_index
+from afresh_notifier import database, next_change, privileges, unique_index
 from afresh_notifier.dependencies import View
 from afresh_notifier.doctor import clock
 from afresh_notifier.doctor.finding import Finding, ok, problem, warning
@@ -80,7 +80,7 @@ async def _check_null_keys(connection: asyncpg.Connection, view: View, row: asyn
     if not row["key_columns"] or not view.populated or not row["may_read"]:
         return []
     try:
-        async with connection.transaction(readonly=True):
+        async with database.transaction(connection, readonly=True):
             await connection.execute(query("limit_statement"), _LOOK)
             statement = await connection.fetchval(query("null_keys_statement"), view.oid, row["key_columns"])
             # No statement: the view was dropped since the plan was made.
@@ -102,7 +102,7 @@ async def _check_next_change(connection: asyncpg.Connection, name: str, statemen
     """Whether it can be told when the view changes by time alone."""
     if statement is None:
         return []
-    async with connection.transaction(readonly=True):
+    async with database.transaction(connection, readonly=True):
         await connection.execute(query("set_search_path"), "public")
         answer = await next_change.ask(connection, statement)
     return [warning(name, answer.problem, answer.hint)] if answer.problem else []

@@ -24,7 +24,7 @@ async def check_jobs(connection: asyncpg.Connection, jobs: Sequence[Job]) -> lis
     for job in jobs:
         about, row = f"job {job.name}", rows.get(job.name)
         try:
-            async with connection.transaction(readonly=True):
+            async with database.transaction(connection, readonly=True):
                 await connection.execute(query("set_search_path"), "public")
                 await connection.prepare(job.statement)
         except asyncpg.PostgresError as error:
@@ -69,7 +69,7 @@ async def check_embeddings(connection: asyncpg.Connection, wanted: Sequence[Want
 
 async def _some_lack_theirs(connection: asyncpg.Connection, source: embeddings.Source) -> bool:
     try:
-        async with connection.transaction(readonly=True):
+        async with database.transaction(connection, readonly=True):
             await connection.execute(query("limit_statement"), _LOOK)
             return bool(await connection.fetchval(source.lacking, source.members))
     except (asyncpg.QueryCanceledError, asyncpg.InsufficientPrivilegeError):

@@ -132,9 +132,12 @@ class Execution:
             if query.role is not None:
                 await _try_role(connection, query)
             try:
-                return await prepare(connection, query)
-            finally:
+                prepared = await prepare(connection, query)
+            except (QueryError, asyncpg.PostgresError):
                 await connection.execute(statement("query_sync"))
+                raise  # and whatever else it is, the connection is cut: a server that does not answer is not asked again
+            await connection.execute(statement("query_sync"))
+            return prepared
 
     async def forget(self) -> None:
         """Types have changed: connections are made anew, one after the other, since what they have prepared has the old."""

@@ -133,6 +133,8 @@ class _State:
     #: `Prepared.form`, when it could last be run.
     form: object = None
     looked_at: float = float("-inf")
+    #: The last look has come to nothing, since PostgreSQL did not answer: it may be another query by now.
+    unsure: bool = False
     looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -193,13 +195,13 @@ class Library:
 
     async def run(self) -> None:
         """Look at the queries, until cancelled: at all of them at first and when the catalogue was read anew, at broken
-        ones from time to time."""
+        ones, and those of which PostgreSQL did not answer, from time to time."""
         self._poked.set()
         while True:
             everything = self._poked.is_set()
             self._poked.clear()  # before they are looked at: what changes meanwhile causes another look
             for name, query in self.queries.items():
-                if everything or self._states[name].prepared is None:
+                if everything or self._states[name].prepared is None or self._states[name].unsure:
                     with contextlib.suppress(QueryError):
                         await self._look(query)
             with contextlib.suppress(TimeoutError):
@@ -406,18 +408,18 @@ class Library:
                     return state.prepared
                 if state.problem is not None:
                     raise state.problem
-            began = loop_time()
+            began, state.unsure = loop_time(), True
             try:
                 prepared = await self._prepare_anew(query)
             except QueryUnusable as error:
                 if state.problem is None or state.problem.problem != error.problem:
                     self._observe(QueryBroken(query=query.name, problem=error.problem, hint=error.hint))
-                state.prepared, state.problem, state.looked_at = None, error, began
+                state.prepared, state.problem, state.looked_at, state.unsure = None, error, began, False
                 raise
             if state.prepared is None:
                 self._observe(QueryReady(query=query.name, after_failure=state.problem is not None))
             old, state.form = state.form, prepared.form
-            state.prepared, state.problem, state.looked_at = prepared, None, began
+            state.prepared, state.problem, state.looked_at, state.unsure = prepared, None, began, False
             if old not in (None, state.form):
                 # From here on nobody runs it as it was; what was brought so, or is being brought, is not kept.
                 state.cache.delete_prefix(query.cache_key.literal)
