@@ -343,6 +343,25 @@ async def test_a_server_that_never_answers_the_handshake_is_given_up(monkeypatch
                 assert gone.reason
 
 
+async def test_a_server_that_answers_pings_and_never_the_subscription_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client, "CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr(client, "HEARTBEAT", 0.05)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.send_str(encode(Welcome(epoch="e", offset=0)).decode())
+        async for _ in socket:
+            pass
+        return socket
+
+    async with answering(handler) as url, aclosing(listen(url)) as events:
+        for _ in range(2):
+            assert isinstance(await heard(events), Disconnected)
+
+
 async def test_a_connection_that_goes_quiet_is_found_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "HEARTBEAT", 0.1)
 

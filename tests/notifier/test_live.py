@@ -321,6 +321,49 @@ async def test_who_does_not_read_just_when_there_is_an_answer_is_told_when_he_do
         assert told(wire) == [result(0)]
 
 
+@pytest.mark.parametrize("refused", [True, False])
+async def test_why_there_is_no_answer_is_told_when_he_reads_to_who_did_not(refused: bool) -> None:
+    async with running(buffer=10) as world:
+        world.fails = QueryRefused("q", "division by zero") if refused else QueryFailed("q", "PostgreSQL is away")
+        subscriber, wire = world.client()
+        wire.write(b"x" * 100)
+        world.live.open(subscriber, "1", Question("q:1"))
+        await eventually(lambda: world.asked["q:1"] >= (1 if refused else 2))
+        if refused:
+            await world.settled()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        wire.unread.clear()
+        await eventually(lambda: bool(wire.unread))
+        [error] = told(wire)
+        assert isinstance(error, Error)
+        assert error.message == world.fails.problem
+        world.fails = None
+        world.change("q:1")
+        await eventually(lambda: bool(wire.unread))
+        assert told(wire) == [result(1, 1)]
+
+
+async def test_who_comes_while_the_log_cannot_be_followed_is_told_what_is_so_now() -> None:
+    async with running() as world:
+        early, wire = world.client()
+        world.live.open(early, "1", Question("q:1"))
+        await eventually(lambda: bool(wire.unread))
+        told(wire)
+        world.live.follow(False)
+        world.change("q:1", unheard=True)
+        late, other = world.client()
+        world.live.open(late, "1", Question("q:1"))
+        await eventually(lambda: bool(other.unread) and bool(wire.unread))
+        assert told(other) == told(wire) == [result(1, 1)]
+        world.live.follow(True)
+        await world.settled()
+        last, another = world.client()
+        world.live.open(last, "1", Question("q:1"))
+        await eventually(lambda: bool(another.unread))
+        assert world.asked["q:1"] == 2
+
+
 @pytest.mark.parametrize("seed", range(30))
 async def test_whatever_happens_everybody_ends_with_the_truth_and_is_never_told_the_same_twice(
     seed: int, monkeypatch: pytest.MonkeyPatch

@@ -265,9 +265,13 @@ async def test_connection_that_fails_whoever_appended_delays_nobody(
         else:
             os.kill(pid, signal.SIGSTOP)
         try:
+            followed: list[bool] = []
+            one.tail.watch(followed.append)
             async with asyncio.timeout(PATIENCE):
                 await one.tail.appended(own, offset)
+            assert followed == [False]  # what is kept here is not believed until it has been read
             await eventually(lambda: one.offsets == [1])
+            assert followed == [False, True]
         finally:
             if how == "frozen":
                 os.kill(pid, signal.SIGCONT)

@@ -19,7 +19,7 @@ from afresh_notifier.settings import Settings
 from afresh_notifier.settings_work import ChatModelSettings, EmbeddingModelSettings
 from conftest import eventually
 from support.openai_api import Api, openai_api
-from support.scenario import Running, afresh
+from support.scenario import Running, afresh, connected
 
 DOCUMENTS = """
 CREATE EXTENSION vector;
@@ -271,6 +271,31 @@ async def test_a_row_that_somebody_has_locked_keeps_no_other_one_back_and_its_wr
             await eventually(lambda: all_right(documents))
     finally:
         await other.close()
+
+
+@pytest.mark.parametrize("mode", ["ACCESS EXCLUSIVE", "SHARE"])
+async def test_a_table_that_somebody_has_locked_keeps_no_other_one_back(
+    documents: asyncpg.Connection, dsn: str, mode: str
+) -> None:
+    await documents.execute("""
+        CREATE TABLE others (id int PRIMARY KEY, body text, made vector(8));
+        SELECT afresh.watch_embedding('others', 'body');
+        INSERT INTO documents SELECT n, 'text ' || n FROM generate_series(1, 9) AS n;
+    """)
+    more = {"table": "others", "text": "body", "column": "made", "dimensions": 8}
+    async with afresh(dsn, embeddings=[*SECTIONS, more], embedding={"dimensions": 16, "batch": 4}) as running:
+        await eventually(lambda: all_right(documents))
+        async with connected(dsn) as other, other.transaction():
+            await documents.execute("UPDATE documents SET body = body || '.'")
+            await other.execute(f"LOCK TABLE documents IN {mode} MODE")
+            await running.seen.until(EmbeddingFailed, table="public.documents")
+            await documents.execute("INSERT INTO others VALUES (2, 'two')")
+
+            async def made() -> bool:
+                return bool(await documents.fetchval("SELECT made IS NOT NULL FROM others WHERE id = 2"))
+
+            await eventually(made)
+        await eventually(lambda: all_right(documents))
 
 
 async def test_a_table_whose_texts_always_change_keeps_no_other_one_back(

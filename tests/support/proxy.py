@@ -14,8 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 Direction = Literal["up", "down"]
 
@@ -63,7 +66,8 @@ class Hold:
 
 
 class Proxy:
-    """Stands in front of ``host``:``port``; `port` of its own once it has been started."""
+    """Stands in front of ``host``:``port``, or of PostgreSQL's socket in the folder ``host``; `port` of its own once it has
+    been started."""
 
     def __init__(self, host: str, port: int) -> None:
         self._upstream = host, port
@@ -143,7 +147,11 @@ class Proxy:
             if self.refuses:
                 return
             await self._flowing.wait()
-            far_reader, far_writer = await asyncio.open_connection(*self._upstream)
+            host, port = self._upstream
+            if host.startswith("/"):
+                far_reader, far_writer = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+            else:
+                far_reader, far_writer = await asyncio.open_connection(host, port)
             link = _Link(writer, far_writer)
             self._links.add(link)
             await asyncio.gather(self._pump(link, "up", reader), self._pump(link, "down", far_reader))
@@ -186,6 +194,21 @@ class Proxy:
             await writer.drain()
         # One side has said all: the other gets it, and its end.
         writer.close()
+
+    @classmethod
+    @asynccontextmanager
+    async def before(cls, dsn: str) -> AsyncIterator[tuple[Proxy, str]]:
+        """A proxy before the server of ``dsn``, and the address that leads through it."""
+        parts = urlsplit(dsn)
+        options = dict(parse_qsl(parts.query))
+        proxy = cls(options.pop("host", None) or parts.hostname or "127.0.0.1", parts.port or 5432)
+        await proxy.start()
+        user = parts.netloc.rpartition("@")[0]
+        netloc = f"{user}@127.0.0.1:{proxy.port}"
+        try:
+            yield proxy, urlunsplit(parts._replace(netloc=netloc, query=urlencode({**options, "sslmode": "disable"})))
+        finally:
+            await proxy.close()
 
     def _holding(self, link: _Link, data: bytes) -> Hold | None:
         """The hold that ``data`` meets, if any; it holds nobody else then."""

@@ -131,9 +131,11 @@ async def _events(
 ) -> AsyncGenerator[tuple[Event | None, Position | None], None]:
     """What one connection says, each with the position to resume from after it. Raises `SubscriptionRefused`."""
     subscribed = False  # until then what is said is of another log perhaps, or before the answer to our position
+    deadline = asyncio.get_running_loop().time() + CONNECT_TIMEOUT
     while True:
-        # A server that answers pings, and not us, is another reason to try again.
-        frame = await socket.receive(timeout=None if subscribed else CONNECT_TIMEOUT)
+        # Not aiohttp's own timeout: that begins anew with each pong of a server that answers pings, and not us.
+        async with asyncio.timeout_at(None if subscribed else deadline):
+            frame = await socket.receive()
         if frame.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED):
             return
         if frame.type is not aiohttp.WSMsgType.TEXT:
