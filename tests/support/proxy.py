@@ -201,7 +201,7 @@ class Proxy:
         """A proxy before the server of ``dsn``, and the address that leads through it."""
         parts = urlsplit(dsn)
         options = dict(parse_qsl(parts.query))
-        proxy = cls(options.pop("host", None) or parts.hostname or "127.0.0.1", parts.port or 5432)
+        proxy = cls(options.pop("host", "") or parts.hostname or "127.0.0.1", parts.port or 5432)
         await proxy.start()
         user = parts.netloc.rpartition("@")[0]
         netloc = f"{user}@127.0.0.1:{proxy.port}"
