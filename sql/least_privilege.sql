@@ -25,7 +25,7 @@ BEGIN
         'GRANT SELECT, INSERT, UPDATE, DELETE ON afresh.dirty, afresh.invalidation_log, afresh.lease, afresh.known TO %I',
         'GRANT SELECT, INSERT, UPDATE ON afresh.jobs TO %I',
         'GRANT SELECT, INSERT, UPDATE, DELETE ON afresh.embedding_queue TO %I',
-        'GRANT SELECT ON afresh.log_identity, afresh.triggers, afresh.roots, afresh.watched TO %I',
+        'GRANT SELECT ON afresh.log_epoch, afresh.triggers, afresh.roots, afresh.watched TO %I',
         'GRANT USAGE, SELECT, UPDATE ON SEQUENCE afresh.bell TO %I',
         'GRANT USAGE ON SEQUENCE afresh.generation TO %I',
         'GRANT EXECUTE ON FUNCTION afresh.append_invalidation(text [], text [], text [], text, timestamptz) TO %I',

@@ -20,9 +20,8 @@ COMMENT ON TABLE afresh.invalidation_log IS
 COMMENT ON COLUMN afresh.invalidation_log.reason IS
     'NULL for an invalidation; for a resync, why: whoever hears one of the patterns drops everything.';
 
--- What tells this log from another one with the same numbers: with the server''s system identifier, its timeline and the
--- database, this is the epoch. After a restore from a copy of the files, which changes none of the other three, change
--- it: UPDATE afresh.log_identity SET incarnation = DEFAULT.
+-- What tells this log from another one with the same numbers, beside the server and the database. After a restore from a
+-- copy of the files, which changes none of these, change it: UPDATE afresh.log_identity SET incarnation = DEFAULT.
 CREATE TABLE afresh.log_identity (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
     incarnation uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid()
@@ -32,6 +31,21 @@ INSERT INTO afresh.log_identity DEFAULT VALUES;
 
 COMMENT ON TABLE afresh.log_identity IS
     'A part of the epoch. After a restore from a copy of the server''s files: UPDATE afresh.log_identity SET incarnation = DEFAULT.';
+
+CREATE VIEW afresh.log_epoch AS
+SELECT
+    pg_catalog.concat_ws(
+        '-',
+        pg_catalog.to_hex(c.system_identifier),
+        pg_catalog.ltrim(pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8), '0'),
+        (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()),
+        pg_catalog.left(i.incarnation::text, 8)
+    ) AS epoch
+FROM afresh.log_identity AS i
+CROSS JOIN pg_catalog.pg_control_system() AS c;
+
+COMMENT ON VIEW afresh.log_epoch IS
+    'What tells this log from another one with the same numbers: the server''s system identifier, its timeline (a promotion, a restore), the database, and afresh.log_identity.';
 
 CREATE FUNCTION afresh.append_invalidation(patterns text [], tables text [], views text [], reason text, at timestamptz)
 RETURNS bigint
@@ -61,6 +75,8 @@ REVOKE EXECUTE ON FUNCTION afresh.append_invalidation(text [], text [], text [],
 -- migrate: rollback
 
 DROP FUNCTION afresh.append_invalidation(text [], text [], text [], text, timestamptz);
+
+DROP VIEW afresh.log_epoch;
 
 DROP TABLE afresh.log_identity;
 

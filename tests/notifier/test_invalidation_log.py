@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import asyncpg
 import pytest
 
+from afresh_cache.messages import Position
 from afresh_notifier import invalidation_log
 from afresh_notifier.invalidation import Invalidation
 from conftest import eventually
@@ -34,8 +36,8 @@ async def test_what_was_appended_is_read_with_its_number_age_and_position(db: as
     written = Invalidation(
         patterns=("a:{x}", "b"), tables=frozenset({"public.t"}), views=frozenset({"public.v"}), reason="gap", at=AT
     )
-    assert await invalidation_log.append(db, written) == 1
-    assert await invalidation_log.append(db, entry("c")) == 2
+    assert (await invalidation_log.append(db, written)).newest == 1
+    assert (await invalidation_log.append(db, entry("c"))).newest == 2
     position = await db.fetchval("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint")
     reading = await invalidation_log.read(db, 0, 100)
     (first, age), (second, _) = reading.entries
@@ -52,6 +54,37 @@ async def test_what_was_appended_is_read_with_its_number_age_and_position(db: as
     assert first.lsn is not None
     assert first.lsn >= position
     assert reading.newest == 2
+
+
+async def test_what_was_appended_is_what_will_be_read(db: asyncpg.Connection, dsn: str) -> None:
+    async with connected(dsn) as own:
+        async with own.transaction():
+            assert await invalidation_log.append_all(own, []) is None
+            appended = await invalidation_log.append_all(own, [entry("a"), entry("b", "c")])
+        assert appended is not None
+        reading = await invalidation_log.read(db, 0, 100)
+        assert (appended.epoch, appended.newest) == (reading.epoch, reading.newest) == (reading.epoch, 2)
+        for (told, age), (read, _) in zip(appended.entries, reading.entries, strict=True):
+            assert replace(told, lsn=None) == replace(read, lsn=None)
+            assert (told.lsn or 0) <= (read.lsn or 0)
+            assert age == 0
+
+
+async def test_the_position_of_what_is_appended_covers_what_was_committed_before(db: asyncpg.Connection) -> None:
+    await db.execute("CREATE TABLE numbers (n int); INSERT INTO numbers VALUES (1)")
+    committed = await db.fetchval("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint")
+    ((told, _),) = (await invalidation_log.append(db, entry("a"))).entries
+    assert told.lsn is not None
+    assert told.lsn >= committed
+
+
+async def test_what_follows_a_position_is_the_next_of_the_same_log(db: asyncpg.Connection) -> None:
+    await append(db, 3)
+    appended = await invalidation_log.append(db, entry("d"))
+    assert appended.follows(Position(epoch=appended.epoch, offset=3))
+    assert not appended.follows(Position(epoch=appended.epoch, offset=2))
+    assert not appended.follows(Position(epoch=appended.epoch, offset=4))
+    assert not appended.follows(Position(epoch="another", offset=3))
 
 
 async def test_only_what_comes_after_is_read_and_of_that_the_newest(db: asyncpg.Connection) -> None:
@@ -88,15 +121,15 @@ async def test_trimming_keeps_what_is_new_and_always_the_newest(db: asyncpg.Conn
     assert await offsets(db) == [9, 10]
     await invalidation_log.trim(db, max_entries=1, max_age=1e-6)
     assert await offsets(db) == [10]
-    assert await invalidation_log.append(db, entry("next")) == 11
+    assert (await invalidation_log.append(db, entry("next"))).newest == 11
 
 
 async def test_an_append_that_is_rolled_back_leaves_no_hole(db: asyncpg.Connection) -> None:
     transaction = db.transaction()
     await transaction.start()
-    assert await invalidation_log.append(db, entry("a")) == 1
+    assert (await invalidation_log.append(db, entry("a"))).newest == 1
     await transaction.rollback()
-    assert await invalidation_log.append(db, entry("b")) == 1
+    assert (await invalidation_log.append(db, entry("b"))).newest == 1
 
 
 async def test_who_appends_second_waits_for_the_first_to_end_and_is_told_of_a_frozen_one(
@@ -105,7 +138,7 @@ async def test_who_appends_second_waits_for_the_first_to_end_and_is_told_of_a_fr
     async with connected(dsn) as first:
         transaction = first.transaction()
         await transaction.start()
-        assert await invalidation_log.append(first, entry("a")) == 1
+        assert (await invalidation_log.append(first, entry("a"))).newest == 1
         with pytest.raises(asyncpg.LockNotAvailableError):
             await invalidation_log.append(db, entry("b"))
         waiting = asyncio.create_task(invalidation_log.append(db, entry("b")))
@@ -113,7 +146,7 @@ async def test_who_appends_second_waits_for_the_first_to_end_and_is_told_of_a_fr
         assert not waiting.done()
         assert await offsets(first) == [1]
         await transaction.commit()
-        assert await waiting == 2
+        assert (await waiting).newest == 2
 
 
 async def test_who_reads_all_after_the_last_offset_misses_nothing(db: asyncpg.Connection, dsn: str) -> None:

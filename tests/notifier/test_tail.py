@@ -126,10 +126,15 @@ def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def append(db: asyncpg.Connection, *patterns: str) -> int:
     """One entry for each; returns the last offset."""
-    offset = 0
-    for pattern in patterns:
-        offset = await invalidation_log.append(db, Invalidation(patterns=(pattern,), at=AT))
-    return offset
+    return (await append_all(db, *patterns)).newest
+
+
+async def append_all(db: asyncpg.Connection, *patterns: str) -> invalidation_log.Reading:
+    """One entry for each; returns them."""
+    entries = [Invalidation(patterns=(pattern,), at=AT) for pattern in patterns]
+    appended = await invalidation_log.append_all(db, entries)
+    assert appended is not None
+    return appended
 
 
 async def test_the_first_reading_brings_what_is_there(dsn: str, db: asyncpg.Connection) -> None:
@@ -196,10 +201,48 @@ async def test_word_of_what_is_just_being_read_causes_no_further_read(
 
 
 @pytest.mark.usefixtures("deaf")
-async def test_what_is_appended_here_is_read_by_whoever_appended(dsn: str, db: asyncpg.Connection) -> None:
+async def test_what_is_appended_here_is_told_by_whoever_appended(
+    dsn: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with instance(dsn) as one:
+        monkeypatch.setattr(invalidation_log, "read", None)  # nothing is read: it is all there is
+        for number in range(5):
+            appended = await append_all(db, "a", "b")
+            await one.tail.appended(db, appended)
+            assert one.offsets == list(range(1, 2 * number + 3))
+            one.tail.wake(appended.newest)  # the notification
+            await asyncio.sleep(0)
+
+
+@pytest.mark.usefixtures("deaf")
+async def test_what_was_appended_elsewhere_before_is_told_before(dsn: str, db: asyncpg.Connection) -> None:
     async with instance(dsn, run=False) as one:
-        await one.tail.appended(db, await append(db, "a", "b"))
-        assert one.offsets == [1, 2]
+        await append(db, "elsewhere")
+        await one.tail.appended(db, await append_all(db, "a", "b"))
+        assert one.offsets == [1, 2, 3]
+
+
+@pytest.mark.usefixtures("deaf")
+async def test_of_another_log_what_is_appended_is_not_taken_for_the_next_of_ours(
+    dsn: str, db: asyncpg.Connection
+) -> None:
+    async with instance(dsn, run=False) as one:
+        await one.tail.appended(db, await append_all(db, "a"))
+        await db.execute("UPDATE afresh.log_identity SET incarnation = DEFAULT")
+        await one.tail.appended(db, await append_all(db, "b"))
+        assert one.hub.position.epoch == (await invalidation_log.read(db, 0, 1)).epoch
+        assert one.offsets == [1, 1, 2]
+
+
+@pytest.mark.usefixtures("deaf")
+async def test_while_the_log_is_not_followed_what_is_appended_is_read(dsn: str, db: asyncpg.Connection) -> None:
+    followed: list[bool] = []
+    async with instance(dsn, run=False) as one:
+        one.tail._follow_is(False)
+        one.tail.watch(followed.append)
+        await one.tail.appended(db, await append_all(db, "a"))
+        assert one.offsets == [1]
+        assert followed == [True]
 
 
 @pytest.mark.usefixtures("deaf")
@@ -210,12 +253,12 @@ async def test_readings_that_meet_bring_each_once_and_in_order(dsn: str) -> None
         async def appends(here: bool) -> None:
             async with connected(dsn) as own:
                 for _ in range(40):
-                    offset = await append(own, "a")
+                    appended = await append_all(own, "a")
                     if here:
-                        asyncio.get_running_loop().call_soon(one.tail.wake, offset)
-                        await one.tail.appended(own, offset)
+                        asyncio.get_running_loop().call_soon(one.tail.wake, appended.newest)
+                        await one.tail.appended(own, appended)
                     else:
-                        one.tail.wake(offset)
+                        one.tail.wake(appended.newest)
 
         await asyncio.gather(appends(True), appends(True), appends(False))
         await eventually(lambda: one.hub.newest == 120)
@@ -231,17 +274,17 @@ async def test_what_was_read_by_whoever_appended_is_not_read_again(
 
     async def counted(connection: database.Connection, after: int, most: int) -> invalidation_log.Reading:
         reads.append(after)
-        one.tail.wake(after + 1)  # the notification comes while it is read
+        one.tail.wake(after + 2)  # the notification comes while it is read
         await asyncio.sleep(0)
         return await read(connection, after, most)
 
     async with instance(dsn) as one:
         monkeypatch.setattr(invalidation_log, "read", counted)
-        for offset in range(1, 6):
-            await append(db, "a")
-            await one.tail.appended(db, offset)
+        for _ in range(5):
+            await append(db, "elsewhere")
+            await one.tail.appended(db, await append_all(db, "a"))
             await asyncio.sleep(0.01)
-        assert reads == [0, 1, 2, 3, 4]
+        assert reads == [0, 2, 4, 6, 8]
 
 
 @pytest.mark.usefixtures("deaf")
@@ -259,7 +302,8 @@ async def test_connection_that_fails_whoever_appended_delays_nobody(
 ) -> None:
     monkeypatch.setattr(tail_module, "PATIENCE", 0.2)
     async with instance(dsn) as one, connected(dsn) as own:
-        offset, pid = await append(own, "a"), own.get_server_pid()
+        await append(db, "elsewhere")
+        appended, pid = await append_all(own, "a"), own.get_server_pid()
         if how == "ended":
             await db.execute("SELECT pg_terminate_backend($1)", pid)
         else:
@@ -268,9 +312,9 @@ async def test_connection_that_fails_whoever_appended_delays_nobody(
             followed: list[bool] = []
             one.tail.watch(followed.append)
             async with asyncio.timeout(PATIENCE):
-                await one.tail.appended(own, offset)
+                await one.tail.appended(own, appended)
             assert followed == [False]  # what is kept here is not believed until it has been read
-            await eventually(lambda: one.offsets == [1])
+            await eventually(lambda: one.offsets == [1, 2])
             assert followed == [False, True]
         finally:
             if how == "frozen":

@@ -1403,6 +1403,25 @@ COMMENT ON TABLE afresh.log_identity IS 'A part of the epoch. After a restore fr
 
 
 --
+-- Name: log_epoch; Type: VIEW; Schema: afresh; Owner: -
+--
+
+CREATE VIEW afresh.log_epoch AS
+ SELECT concat_ws('-'::text, to_hex(c.system_identifier), ltrim(substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8), '0'::text), ( SELECT d.oid
+           FROM pg_database d
+          WHERE (d.datname = current_database())), "left"((i.incarnation)::text, 8)) AS epoch
+   FROM (afresh.log_identity i
+     CROSS JOIN pg_control_system() c(pg_control_version, catalog_version_no, system_identifier, pg_control_last_modified));
+
+
+--
+-- Name: VIEW log_epoch; Type: COMMENT; Schema: afresh; Owner: -
+--
+
+COMMENT ON VIEW afresh.log_epoch IS 'What tells this log from another one with the same numbers: the server''s system identifier, its timeline (a promotion, a restore), the database, and afresh.log_identity.';
+
+
+--
 -- Name: triggers; Type: VIEW; Schema: afresh; Owner: -
 --
 

@@ -43,9 +43,7 @@ STATEMENTS = {
     """,
     "append": "SELECT afresh.append_invalidation('{c}', '{public.t}', '{}', NULL, now())",
     "read the log": """
-        SELECT l.*, (SELECT incarnation FROM afresh.log_identity), pg_walfile_name(pg_current_wal_insert_lsn()),
-            (SELECT system_identifier FROM pg_control_system())
-        FROM afresh.invalidation_log AS l
+        SELECT l.*, (SELECT epoch FROM afresh.log_epoch), pg_current_wal_insert_lsn() FROM afresh.invalidation_log AS l
     """,
     "trim the log": "DELETE FROM afresh.invalidation_log WHERE id < 0",
     "take the lease": """

@@ -37,6 +37,7 @@ from afresh_notifier.changes import Bell, CatalogueChange, Change, Gap, Heard
 from afresh_notifier.clock import loop_time
 from afresh_notifier.database import Connection
 from afresh_notifier.debounce import Dirt
+from afresh_notifier.invalidation_log import Reading
 from afresh_notifier.lease import Lease
 from afresh_notifier.listener import INBOX_SIZE, Inbox
 from afresh_notifier.observations import (
@@ -84,7 +85,7 @@ class Consumer:
         inbox: Inbox,
         refresher: Refresher,
         lease: Lease,
-        appended: Callable[[Connection, int], Awaitable[None]],
+        appended: Callable[[Connection, Reading], Awaitable[None]],
         observe: Observe,
     ) -> None:
         self._settings = settings
@@ -258,7 +259,7 @@ class Consumer:
                 return None
             self._poll_at = min(self._poll_at, look_at)
             async with self._refresher.deciding:
-                dirty, offset = await self._pass_on(connection, changes)
+                dirty, told = await self._pass_on(connection, changes)
                 await transaction.commit()
                 for view, dirt in dirty.items():
                     self._refresher.dirty(view, dirt)
@@ -271,23 +272,23 @@ class Consumer:
         self._notified.clear()
         self._gap, self._started = None, True
         self._pace.looked(taken.rows, loop_time(), more=taken.more)
-        if offset:
-            await self._appended(connection, offset)
+        if told is not None:
+            await self._appended(connection, told)
         self._report(changes)
         return taken.rows
 
-    async def _pass_on(self, connection: Connection, changes: list[Change]) -> tuple[dict[str, Dirt], int]:
-        """Mark and append what follows from ``changes``; returns what is dirty, and up to which offset is told, or 0."""
+    async def _pass_on(self, connection: Connection, changes: list[Change]) -> tuple[dict[str, Dirt], Reading | None]:
+        """Mark and append what follows from ``changes``; returns what is dirty, and what was appended."""
         plan, healthy = self._refresher.plan.patterns, self._refresher.healthy()
         dirty = effects.dirtied(plan.catalogue, changes, self._gap)
         stale = effects.stale(plan, changes, self._gap, healthy, "gap" if self._started else "restart")
         await marks.put(connection, [self._refresher.mark(view, dirt) for view, dirt in dirty.items()])
-        offset = await invalidation_log.append_all(connection, stale)
-        if not stale:
+        told = await invalidation_log.append_all(connection, stale)
+        if told is None:
             # Nothing of this is told before a refresh has committed, which is flushed, and all before it; what is lost in
             # a crash is lost together: the changes are in the log again. So no disk is waited for.
             await connection.execute(query("commit_without_flush"))
-        return dirty, offset
+        return dirty, told
 
     def _report(self, changes: list[Change]) -> None:
         knows = self._refresher.plan.patterns.catalogue.knows
@@ -318,9 +319,9 @@ class Consumer:
             waited = [mark.dirt() for mark in late if mark.view not in healthy and not refresher.own(mark)]
             stale = effects.left(refresher.plan.patterns, waited, healthy)
             async with database.transaction(connection, isolation="read_committed"):
-                offset = await invalidation_log.append_all(connection, stale)
-        if offset:
-            await self._appended(connection, offset)
+                told = await invalidation_log.append_all(connection, stale)
+        if told is not None:
+            await self._appended(connection, told)
 
     async def _read_plan(self) -> None:
         """Read the plan and hand it to the refresher; a leader acts upon what is otherwise than before."""
@@ -334,10 +335,10 @@ class Consumer:
             if leading:
                 unsure, self._unsure = self._unsure, True
                 async with self._refresher.deciding:
-                    suspects, present, offset = await survey.adopt(connection, read, self._refresher)
+                    suspects, present, told = await survey.adopt(connection, read, self._refresher)
                 self._unsure = unsure
-                if offset:
-                    await self._appended(connection, offset)
+                if told is not None:
+                    await self._appended(connection, told)
         catalogue = read.plan.patterns.catalogue
         # Beside what was known: what is otherwise than in the plan before, should an adoption's answer have been lost.
         suspects |= catalogue.suspects(self._refresher.plan.patterns.catalogue)

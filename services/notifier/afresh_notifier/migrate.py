@@ -24,7 +24,7 @@ from pogo_core.migration import Migration, topological_sort
 from pogo_core.util import sql as pogo_sql
 
 from afresh_notifier import privileges
-from afresh_notifier.database import facts, raised_by_us, said, transaction
+from afresh_notifier.database import facts, raised_by_us, said
 from afresh_notifier.errors import MigrationError
 from afresh_notifier.resources import query, sql_folder
 
@@ -188,7 +188,7 @@ async def _carried_out(connection: asyncpg.Connection, migration: Migration) -> 
     if migration.use_transaction:
         async with (
             _explained(connection, f"{migration.id} was not carried out, nothing of it remains"),
-            transaction(connection),
+            connection.transaction(),  # asyncpg's: cancelled, it waits until the server has undone it, and the lock can go
         ):
             yield
     else:

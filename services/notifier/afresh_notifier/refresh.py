@@ -171,9 +171,8 @@ async def _transaction(
                 consequences = follow(marked)
                 await marks.clear(connection, marked)
                 await marks.put(connection, consequences.marks)
-                consequences = replace(
-                    consequences, offset=await invalidation_log.append(connection, consequences.invalidation)
-                )
+                appended = await invalidation_log.append(connection, consequences.invalidation)
+                consequences = replace(consequences, offset=appended.newest)
             except (asyncpg.PostgresError, RefreshBusy, RefreshBroken, RefreshFailed):
                 limit.reschedule(clock() + GRACE)
                 await _roll_back(connection, transaction)

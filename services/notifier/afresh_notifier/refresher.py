@@ -357,11 +357,11 @@ class Refresher:
             told = Invalidation(patterns=tuple(owed), tables=frozenset(waited.tables), at=waited.heard_at)
             try:
                 async with database.lent(self._pool, GRACE) as connection, database.transaction(connection):
-                    offset = await invalidation_log.append(connection, told)
+                    appended = await invalidation_log.append(connection, told)
             except database.TRANSIENT:
                 self._unhealthy.discard(view)
                 return False
-        self._appended(offset)
+        self._appended(appended.newest)
         return True
 
     def _anything(self, view: str, now: datetime) -> Dirt:

@@ -24,6 +24,7 @@ from afresh_notifier import database, effects, invalidation_log, marks, planning
 from afresh_notifier.database import Connection
 from afresh_notifier.debounce import Dirt
 from afresh_notifier.invalidation import Invalidation, fill_all
+from afresh_notifier.invalidation_log import Reading
 from afresh_notifier.marks import Mark
 from afresh_notifier.observations import SettingIgnored
 from afresh_notifier.packs import InstalledPack
@@ -62,10 +63,12 @@ async def read(connection: Connection, settings: Settings, packs: Sequence[Insta
     )
 
 
-async def adopt(connection: Connection, survey: Survey, refresher: Refresher) -> tuple[frozenset[str], list[Mark], int]:
+async def adopt(
+    connection: Connection, survey: Survey, refresher: Refresher
+) -> tuple[frozenset[str], list[Mark], Reading | None]:
     """Act upon what is otherwise than it was known to be.
 
-    Returns the suspects, all marks that there are now, and up to which offset it was told, 0 where nothing was.
+    Returns the suspects, all marks that there are now, and what was appended.
     Raises what asyncpg raises.
     """
     now, plan = datetime.now(UTC), survey.plan
@@ -98,8 +101,8 @@ async def adopt(connection: Connection, survey: Survey, refresher: Refresher) ->
         if known != state:
             kinds, names = [kind for kind, _ in state], [name for _, name in state]
             await connection.execute(query("remember"), kinds, names, list(state.values()))
-        offset = await invalidation_log.append_all(connection, stale)
-    return suspects, present, offset
+        told = await invalidation_log.append_all(connection, stale)
+    return suspects, present, told
 
 
 def _state(plan: Plan) -> Iterable[tuple[tuple[str, str], str]]:

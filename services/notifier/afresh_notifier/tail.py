@@ -1,17 +1,17 @@
 """The tail: follows the invalidation log, and hands what is appended to the hub. The same on every instance.
 
 In: wake-ups, from the listener (somebody appended, or the listening connection is there again) and from whoever appended
-here, who may lend his connection. Out: numbered invalidations, in order, each once, to the hub; or a new beginning, where
-the log is another one than before (its epoch changed) or was trimmed past us.
+here, who may say what that was, and lend his connection. Out: numbered invalidations, in order, each once, to the hub; or a
+new beginning, where the log is another one than before (its epoch changed) or was trimmed past us.
 
 Nothing is missed: offsets are in commit order, so "all after the last one" is all. Should a wake-up be lost, the log is
 read at `POLL` anyway. Where it cannot be read for `CURRENT_FOR` seconds, the hub is told, and so is whoever is connected: a
 cache that is kept true by us is not to be believed meanwhile. What is kept in this process itself is not believed from
 the first reading that fails on, until one has been published (`watch`).
 
-Concurrency: `run` is one task, and whoever appended reads in his own (`appended`); they take turns, so that each reading
-goes on from where the one before has come to. A wake-up during a read causes another one, unless it names an offset that
-was just read. A turn lasts `PATIENCE` seconds at most, and is given up by whoever is cancelled.
+Concurrency: `run` is one task, and whoever appended tells it, or reads, in his own (`appended`); they take turns, so that
+each goes on from where the one before has come to. A wake-up during a read causes another one, unless it names an offset
+that was just read. A turn lasts `PATIENCE` seconds at most, and is given up by whoever is cancelled.
 `reach` waits for a read that began after the call. Cancelled, it loses nothing: the log is read again from where the hub
 stands.
 """
@@ -31,6 +31,7 @@ from afresh_notifier import database, invalidation_log
 from afresh_notifier.clock import loop_time
 from afresh_notifier.database import Connection
 from afresh_notifier.hub import Hub
+from afresh_notifier.invalidation_log import Reading
 from afresh_notifier.observations import CaughtUp, FellBehind, Observe, TailFailed
 
 #: How often the log is read without a wake-up, in seconds.
@@ -79,17 +80,24 @@ class Tail:
             self._wanted = max(self._wanted, math.inf if offset is None else offset)
             self._woken.set()
 
-    async def appended(self, connection: Connection, offset: int) -> None:
-        """Somebody here appended up to ``offset``, and committed that on ``connection``: it is read there, and so told at
-        once, not when it is heard of. Whatever fails is left to `run`; the connection may have been cut then."""
+    async def appended(self, connection: Connection, appended: Reading) -> None:
+        """Somebody here appended this, and has committed it on ``connection``: it is told at once, not when it is heard of.
+
+        Where it comes next after what was published it is all there is up to its end, since whoever appends has the log to
+        himself until he has committed; else all is read on that connection. Whatever fails is left to `run`; the
+        connection may have been cut then.
+        """
         if not self._turn.locked():
+            if self._following and appended.follows(self._hub.published):
+                self._publish(appended)
+                return
             async with self._turn:
                 try:
                     with database.cut_after(connection, PATIENCE):
                         await self._read(connection)
                 except database.TRANSIENT:
                     self._follow_is(False)
-        self.wake(offset)
+        self.wake(appended.newest)
 
     async def reach(self, offset: float) -> None:
         """Return when the hub stands at ``offset``, or has all that there was after this call: then the log does not go so
@@ -209,7 +217,10 @@ class Tail:
             self._hub.begin(reading.epoch, after)
         elif reading.entries and reading.entries[0][0].offset > after + 1:
             self._hub.begin(reading.epoch, reading.entries[0][0].offset - 1)
+        self._publish(reading)
+        self._be_current(began)
+
+    def _publish(self, reading: Reading) -> None:
         now = loop_time()
         for invalidation, age in reading.entries:
             self._hub.publish(invalidation, now - age)
-        self._be_current(began)
