@@ -184,7 +184,8 @@ async def lent(pool: asyncpg.Pool, seconds: float) -> AsyncIterator[Connection]:
     It is cut from outside, since a cancelled query, a rollback and the return to the pool all wait for the server's answer,
     which a frozen one never gives. Raises TimeoutError where none is to be had within ``seconds``.
     """
-    connection = await pool.acquire(timeout=seconds)
+    async with asyncio.timeout(seconds):  # asyncpg's own would make a task of it, which costs as much as a statement
+        connection = await pool.acquire()
     async with kept(pool, connection, seconds):
         yield connection
 

@@ -150,8 +150,6 @@ class Log:
         """Write one event, or none."""
         kind, more = type(observation), {}
         level, event = EVENTS[kind]
-        if isinstance(observation, QueryAnswered) and not self._logger.is_enabled_for(level):
-            return  # of these there may be thousands a second
         if isinstance(observation, RefreshPostponed) and observation.waits >= LOCKED_FOR_LONG:
             if observation.waits & (observation.waits - 1):
                 return
@@ -165,6 +163,8 @@ class Log:
             more = {"in_a_row": count} if count > 1 else {}
         elif kind in _ENDS and (count := self._in_a_row.pop((_ENDS[kind], of), 0)):
             level, more = max(level, logging.INFO), {"after_failures": count}
+        if not self._logger.is_enabled_for(level):
+            return  # of most there may be thousands a second
         fields = {field.name: _plain(getattr(observation, field.name)) for field in dataclasses.fields(observation)}
         self._logger.log(level, event, **fields, **more)
 

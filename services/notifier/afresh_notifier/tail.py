@@ -90,6 +90,8 @@ class Tail:
         if not self._turn.locked():
             if self._following and appended.follows(self._hub.published):
                 self._publish(appended)
+                await asyncio.sleep(0)  # the hub's turn, and
+                await asyncio.sleep(0)  # the sockets': what whoever appended does next can wait
                 return
             async with self._turn:
                 try:
