@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import inspect
+import io
 import logging
+import os
 import re
 import typing
 from collections.abc import Callable, Iterator
@@ -198,6 +201,24 @@ def test_the_log_leaves_out_what_is_below_its_level(written: Written) -> None:
     Log()(GapFound(reason="r"))
     Log()(ListeningLost(reason="r"))
     assert [line["event"] for line in written()] == ["listening connection lost"]
+
+
+class Full(io.StringIO):
+    """A file on a disk that is full."""
+
+    def write(self, _text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_log_that_cannot_be_written_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", Full())
+    logs.configure(level="info", json=True)
+    try:
+        log = Log()
+        for _ in range(3):
+            log(GapFound(reason="r"))
+    finally:
+        structlog.reset_defaults()
 
 
 # Metrics.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import sys
@@ -138,6 +139,8 @@ LOCKED_FOR_LONG = 8
 class Log:
     """The observer.
 
+    It never raises: what cannot be written is not.
+
     Of failures of one kind in a row it writes the first, the second, the fourth, the eighth and so on, each with how many
     there were by then; and so does what ends them. A view that somebody has locked for long is told of in the same way.
     """
@@ -166,7 +169,8 @@ class Log:
         if not self._logger.is_enabled_for(level):
             return  # of most there may be thousands a second
         fields = {field.name: _plain(getattr(observation, field.name)) for field in dataclasses.fields(observation)}
-        self._logger.log(level, event, **fields, **more)
+        with contextlib.suppress(OSError):  # a full disk, or nobody reads: what is observed goes on all the same
+            self._logger.log(level, event, **fields, **more)
 
 
 def _plain(value: object) -> object:
