@@ -14,7 +14,9 @@ what the views it names show there. Whoever is told the offset n can read what w
 key that he reads may be older than what the eye has seen up to n. A message that leaves before its refresh has committed
 breaks this. (4) A message that names the key of a row which is written once, was caused by that row: whoever hears it must
 find the row. That catches the same, and a message that was appended before its refresh, of which the eye knows nothing.
-(5) What the eye sees of a view never moves backwards, in the order of the offsets; and so for each client's readings.
+(5) What the eye sees of a view never moves backwards, in the order of the offsets; and so for each client's readings, but
+for one that is answered out of the caches of several instances: what a refresh shows before it is told one of them may keep
+as it was, until it is told, and another one may not.
 (6) A copy that is stale at the end although an invalidation named its key after the change was committed. (A resync
 promises nothing of the kind: it says that something was missed, and views may be refreshed and told after it.)
 
@@ -201,7 +203,7 @@ def _fresh(client: ClientHistory, eye: _Eye, named: _Named, once: set[int], verd
                     verdict.stale.append(
                         f"{client.name} was told of {place} {key} at {heard.at:.3f}, and did not find it"
                     )
-                if older(value, newest.get((place, key))):
+                if not client.cached and older(value, newest.get((place, key))):
                     verdict.stale.append(
                         f"{client.name} read {value} for {place} {key} at {heard.at:.3f}, after {newest[place, key]}"
                     )
