@@ -324,12 +324,13 @@ def table(outcomes: Sequence[Outcome], seconds: float, lease: str) -> str:
         lines.append(f"| {what} | {fault.promise} | {len(tried)} | {lost} | {stale} | {silent} |")
     changes = sum(outcome.changes for outcome in outcomes)
     messages = sum(len(one.heard) for outcome in outcomes for one in outcome.history.clients)
-    slowest = max((outcome.settled for outcome in outcomes), default=0.0)
+    slowest = max(outcomes, key=lambda outcome: outcome.settled)
     lines += [
         "",
         (
             f"{len(outcomes):,} rounds, {changes:,} transactions, {messages:,} messages to three clients a round; after "
-            f"the last fault all was fresh and told within {slowest:.1f} s; {seconds:,.0f} s in all. {lease}"
+            f"the last fault all was fresh and told within {slowest.settled:.1f} s (round {slowest.seed}); "
+            f"{seconds:,.0f} s in all. {lease}"
         ),
     ]
     return "\n".join(lines)
