@@ -33,7 +33,7 @@ from afresh_notifier.openapi import document
 from afresh_notifier.settings import Settings
 from conftest import PATIENCE, eventually
 from support.doors import connect, doors
-from support.scenario import Running, afresh, connected
+from support.scenario import afresh, connected
 
 DOCS = Path(__file__).parents[2] / "docs"
 SERVICES = Path(__file__).parents[2] / "services" / "notifier" / "afresh_notifier"
@@ -86,16 +86,10 @@ async def shop(db: asyncpg.Connection) -> asyncpg.Connection:
     return db
 
 
-async def ready(running: Running) -> None:
-    """Wait until every view has been refreshed once."""
-    await eventually(lambda: all(running.seen.refreshes(view) for view in running.views) and running.quiet())
-
-
 async def test_views_say_how_they_are(shop: asyncpg.Connection, dsn: str) -> None:
     views = [{"name": "total", "patterns": ["totals", "orders"], "every": "5m"}]
     async with afresh(dsn, views=views, tables=[{"name": "missing"}]) as running:
-        await ready(running)
-        await running.told_all(shop)
+        await running.ready()
         async with connect(running.url) as client:
             await client.hear()
             async with asked(f"{running.url}/views") as (response, body):
@@ -129,7 +123,7 @@ async def test_views_say_how_they_are(shop: asyncpg.Connection, dsn: str) -> Non
 
 async def test_a_view_that_fails_says_so_and_recovers(shop: asyncpg.Connection, dsn: str) -> None:
     async with afresh(dsn) as running:
-        await ready(running)
+        await running.ready()
         await shop.execute("INSERT INTO orders VALUES (2, 0)")
         await running.seen.until(RefreshNotDone, view="public.ratio")
         async with asked(f"{running.url}/views") as (_, body):
@@ -151,7 +145,7 @@ async def test_a_refresh_by_hand_has_committed_when_it_is_answered(shop: asyncpg
     await shop.execute("SELECT afresh.unwatch('orders')")
     views = [{"name": "total"}, {"name": "doubled"}]
     async with afresh(dsn, views=views, refresh={"debounce": 60, "max_load": 0.0001}) as running:
-        await ready(running)
+        await running.ready()
         for amount in (11, 12, 13):
             await shop.execute("UPDATE orders SET amount = $1", amount)
             assert await shop.fetchval("SELECT amount FROM total") == amount - 1
@@ -167,7 +161,7 @@ async def test_a_refresh_by_hand_that_meets_a_lock_is_done_when_the_lock_is_gone
     shop: asyncpg.Connection, dsn: str
 ) -> None:
     async with afresh(dsn, refresh={"debounce": 60, "max_load": 0.0001, "lock_timeout": 0.01}) as running:
-        await ready(running)
+        await running.ready()
         async with connected(dsn) as locker, asyncio.TaskGroup() as group:
             making = locker.transaction()
             await making.start()
@@ -189,7 +183,7 @@ async def _refreshed(url: str, view: str) -> int:
 
 async def test_a_refresh_by_hand_that_fails_says_why(shop: asyncpg.Connection, dsn: str) -> None:
     async with afresh(dsn) as running:
-        await ready(running)
+        await running.ready()
         await shop.execute("INSERT INTO orders VALUES (2, 0)")
         status, code, body = await problem(f"{running.url}/views/ratio/refresh", "POST")
         assert (status, code) == (503, "refresh_failed")
@@ -215,7 +209,7 @@ async def test_all_views_are_refreshed_parents_first(shop: asyncpg.Connection, d
     await shop.execute("SELECT afresh.unwatch('orders')")
     views = [{"name": name} for name in ("total", "doubled", "ratio")]
     async with afresh(dsn, views=views, refresh={"debounce": 60, "max_load": 0.0001}) as running:
-        await ready(running)
+        await running.ready()
         await shop.execute("UPDATE orders SET amount = 50")
         mark = running.seen.mark
         async with asked(f"{running.url}/api/refresh-views", "POST") as (response, body):
@@ -230,7 +224,7 @@ async def test_all_views_are_refreshed_parents_first(shop: asyncpg.Connection, d
 
 async def test_ready_when_it_listens_and_nothing_is_broken(shop: asyncpg.Connection, dsn: str) -> None:
     async with afresh(dsn) as running:
-        await ready(running)
+        await running.ready()
         async with asked(f"{running.url}/readyz") as (response, body):
             assert response.status == 200
             assert body == {"status": "ready", "role": "leader", "views": 3}
@@ -241,7 +235,7 @@ async def test_a_follower_says_that_it_is_one_and_who_leads_and_refreshes_when_i
 ) -> None:
     views = [{"name": "total"}]
     async with afresh(dsn, views=views) as leader:
-        await ready(leader)
+        await leader.ready()
         async with afresh(dsn, views=views) as follower:
             await follower.seen.until(Following)
             await eventually(lambda: follower.service.board.listening)
@@ -307,7 +301,7 @@ async def test_not_ready_before_it_listens_and_alive_all_the_same() -> None:
 
 async def test_metrics_can_be_parsed_and_count(shop: asyncpg.Connection, dsn: str) -> None:
     async with afresh(dsn) as running:
-        await ready(running)
+        await running.ready()
         async with (
             connect(running.url) as client,
             aiohttp.ClientSession() as session,

@@ -105,8 +105,10 @@ class PackUnderTest:
 
     @asynccontextmanager
     async def served(self, dsn: str) -> AsyncIterator[Asking]:
-        """The service, whose every query can be run, and a client; nothing is being refreshed at the end."""
+        """The service, that has refreshed every view, and can run every query, and a client; nothing is being refreshed at
+        the end."""
         async with asking(dsn, packs=[self.pack.name]) as ask:
+            await ask.running.ready()
             for query in self.pack.settings.queries:
                 await ask.usable(query.name)
             yield ask

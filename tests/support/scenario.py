@@ -194,6 +194,16 @@ class Running:
         refresher = self.service.refresher
         return all(refresher.stale_for(view) == 0 and not refresher.pending(view) for view in self.views)
 
+    async def ready(self) -> None:
+        """Wait until every view has been refreshed, as it is after a first start, and that has come to the hub."""
+
+        def told(view: str) -> int:
+            return sum(view in seen.views for seen in self.seen.of(Invalidated))
+
+        await eventually(
+            lambda: self.quiet() and all(told(view) >= self.seen.refreshes(view) > 0 for view in self.views)
+        )
+
     async def heard_all(self, db: asyncpg.Connection) -> None:
         """Wait until everything that is committed by now was heard, or is covered by a gap: until a tick that was
         committed after it is heard. A tick that is lost with the listening connection is followed by another."""
@@ -219,10 +229,6 @@ class Running:
             return self.quiet() and not await db.fetchval("SELECT EXISTS (SELECT FROM afresh.dirty)")
 
         await eventually(fresh)
-        await self.told_all(db)
-
-    async def told_all(self, db: asyncpg.Connection) -> None:
-        """Wait until all that the log holds by now has come to the hub."""
         newest = await db.fetchval("SELECT coalesce(max(id), 0) FROM afresh.invalidation_log")
         await eventually(lambda: self.service.hub.newest >= newest)
 
