@@ -92,7 +92,7 @@ async def test_exactly_the_rows_whose_text_changed_are_embedded(documents: async
         await documents.execute("UPDATE documents SET id = 60 WHERE id = 6; DELETE FROM documents WHERE id = 7")
         await eventually(lambda: all_right(documents))
         assert sorted(api.texts) == ["another one", "text number 6"]
-        assert sum(one.rows for one in running.seen.of(Embedded)) >= 11
+        await eventually(lambda: sum(one.rows for one in running.seen.of(Embedded)) >= 11)
         await eventually(lambda: bool(running.seen.of(EmbeddingsWaiting, table="public.documents", rows=0)))
 
 
@@ -226,7 +226,7 @@ async def test_a_row_that_postgresql_refuses_keeps_no_other_one_back(documents: 
             return await wrong(documents) == [2]
 
         await eventually(the_others)
-        assert any("row 2 is guarded" in one.problem for one in running.seen.of(EmbeddingFailed))
+        await eventually(lambda: any("row 2 is guarded" in one.problem for one in running.seen.of(EmbeddingFailed)))
 
 
 @pytest.mark.parametrize("state", ["55000", "40001", "57014", "08000"])
