@@ -35,7 +35,7 @@ BUSY_PATIENCE, BUSY_PAUSE = 60.0, 0.2
 @click.command(short_help="Refresh views by hand.")
 @click.argument("views", nargs=-1, metavar="[VIEW]...")
 @click.option("--url", help="Where the service answers. [default: host and port of the settings]")
-@click.option("--direct", is_flag=True, help="Past the service, straight in the database; clients are not told.")
+@click.option("--direct", is_flag=True, help="Past the service, straight in the database.")
 @dsn_option
 @pass_invocation
 def refresh(invocation: Invocation, views: Sequence[str], url: str | None, direct: bool, dsn: str | None) -> None:
@@ -52,7 +52,6 @@ def refresh(invocation: Invocation, views: Sequence[str], url: str | None, direc
         raise click.UsageError("--url is for the service; --direct goes past it.")
     settings = invocation.settings.model_copy(update={"database": invocation.database(dsn)})
     run(_refresh(settings, invocation, views))
-    click.echo("Nobody was told: clients keep what they have cached.", err=True)
 
 
 @contextmanager
@@ -112,8 +111,7 @@ def _failure(view: str, answer: dict[str, Any]) -> AfreshError:
 async def _refresh(settings: Settings, invocation: Invocation, views: Sequence[str]) -> None:
     """Do it here, parents first; what stands on a view that failed is left out, everything else is done."""
     async with database.connection(settings.database) as connection:
-        facts = await database.facts(connection)
-        database.require_serving(facts)
+        database.require_serving(await database.facts(connection))
         catalogue = await dependencies.load(connection)
         plan = (await planning.read(connection, settings, invocation.packs())).plan
         found = await watching.resolve(connection, views, watching.VIEWS)
