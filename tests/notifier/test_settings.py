@@ -15,6 +15,7 @@ from afresh_notifier.errors import PackError, SettingsError
 from afresh_notifier.named_queries import named_query
 from afresh_notifier.settings import Settings, load, load_pack
 from afresh_notifier.settings_queries import OWN_PATHS
+from afresh_notifier.settings_values import read_origin
 from notifier import folders
 from support.doors import doors
 
@@ -144,6 +145,8 @@ def test_a_whole_file() -> None:
         ("[server]\norigins = ['localhost:3000']", "afresh.toml: server.origins[0]: expected an origin such as"),
         ("[server]\norigins = ['http://a:b']", "afresh.toml: server.origins[0]: expected an origin such as"),
         ("[server]\norigins = ['http://me@a']", "afresh.toml: server.origins[0]: expected an origin such as"),
+        ("[server]\norigins = ['null']", "afresh.toml: server.origins[0]: expected an origin such as"),
+        ("[server]\norigins = ['app://a']", "afresh.toml: server.origins[0]: expected an origin such as"),
     ],
 )
 def test_an_error_names_the_file_the_key_and_what_was_expected(text: str, expected: str) -> None:
@@ -185,19 +188,18 @@ def test_database_url_goes_before_the_file_and_behind_its_own_variable(monkeypat
 
 
 @pytest.mark.parametrize(
-    ("written", "compared"),
+    ("written", "read"),
     [
-        ("https://app.example.com/", "https://app.example.com"),
-        ("HTTPS://App.Example.com", "https://app.example.com"),
-        ("https://app.example.com:443", "https://app.example.com"),
-        ("http://localhost:3000", "http://localhost:3000"),
-        ("http://[::1]:80/", "http://[::1]"),
-        ("*", "*"),
-        ("null", "null"),
+        ("https://app.example.com/", ("https", "app.example.com", 443)),
+        ("HTTPS://App.Example.com", ("https", "app.example.com", 443)),
+        ("https://app.example.com:443", ("https", "app.example.com", 443)),
+        ("http://localhost:3000", ("http", "localhost", 3000)),
+        ("http://[::1]:80/", ("http", "::1", 80)),
     ],
 )
-def test_an_origin_is_compared_as_browsers_write_it(written: str, compared: str) -> None:
-    assert loaded(f"[server]\norigins = ['{written}']").server.origins == (compared,)
+def test_an_origin_is_its_scheme_host_and_port_however_it_is_written(written: str, read: tuple[str, str, int]) -> None:
+    assert loaded(f"[server]\norigins = ['{written}']").server.origins == (written,)
+    assert read_origin(written) == read
 
 
 def test_names_that_differ_are_not_one_named_twice() -> None:

@@ -14,23 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from afresh_notifier.observations import Observe, Refused
 from afresh_notifier.problems import problem
 from afresh_notifier.settings import ServerSettings
+from afresh_notifier.settings_values import read_origin
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: Refused origins and hosts that are reported, each once: anybody can invent more.
 MAX_REPORTED = 100
-
-_PORTS = {"http": 80, "https": 443}
-
-#: An origin's scheme, host and port.
-Origin = tuple[str, str, int]
 
 
 class Origins:
@@ -97,19 +92,6 @@ class Origins:
         if (header, value) not in self._reported and len(self._reported) < MAX_REPORTED:
             self._reported.add((header, value))
             self._observe(Refused(header=header, value=value))
-
-
-def read_origin(text: str) -> Origin | None:
-    """An origin as browsers and people write it, with or without a slash at its end; None for what is none, such as
-    `null`, which a page without an origin sends."""
-    try:
-        parts = urlsplit(text)
-        port = parts.port or _PORTS[parts.scheme]
-    except (ValueError, KeyError):
-        return None
-    if not parts.hostname or parts.path not in ("", "/") or "@" in parts.netloc:
-        return None
-    return parts.scheme, parts.hostname.removesuffix("."), port
 
 
 def is_loopback(host: str) -> bool:

@@ -65,23 +65,23 @@ def _relation_name(value: str) -> str:
     return value
 
 
-def _origin(value: str) -> str:
-    """A web origin as browsers write it, which is how it is compared: in small letters, without a slash at its end and
-    without the port that its scheme has anyway."""
-    if value in ("*", "null"):
-        return value
-    expected = "expected an origin such as https://app.example.com"
+def read_origin(text: str) -> tuple[str, str, int] | None:
+    """The scheme, host and port of an origin as browsers and people write it, with or without a slash at its end; None for
+    what is none, such as `null`, which a page without an origin sends."""
     try:
-        parts = urlsplit(value)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError(expected) from error
-    if not parts.scheme or not host or parts.username is not None:
-        raise ValueError(expected)
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError(f"{expected}, without a path")
-    scheme, host = parts.scheme.lower(), f"[{host}]" if ":" in host else host
-    return f"{scheme}://{host}" + ("" if port in (None, {"http": 80, "https": 443}.get(scheme)) else f":{port}")
+        parts = urlsplit(text)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except (ValueError, KeyError):
+        return None
+    if not parts.hostname or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+        return None
+    return parts.scheme, parts.hostname.removesuffix("."), port
+
+
+def _origin(value: str) -> str:
+    if value != "*" and read_origin(value) is None:
+        raise ValueError("expected an origin such as https://app.example.com, without a path")
+    return value
 
 
 def folded_name(name: str) -> str:
@@ -99,7 +99,7 @@ Period = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=Fa
 Pattern = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_template)]
 #: A table or view as SQL writes it: `orders`, `sales.orders`, `"Odd Name"."Table"`.
 RelationName = Annotated[str, AfterValidator(_relation_name)]
-#: A web origin as browsers write it, or `*` for all.
+#: A web origin, of which `read_origin` tells what it is; or `*` for all.
 Origin = Annotated[str, AfterValidator(_origin)]
 
 #: Several words, in an environment variable separated by commas.
