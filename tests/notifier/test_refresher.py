@@ -14,10 +14,10 @@ from afresh_notifier import refresher as refresher_module
 from afresh_notifier.debounce import Dirt, Timing
 from afresh_notifier.dependencies import Catalogue
 from afresh_notifier.errors import RefreshFailed
-from afresh_notifier.invalidation import Invalidation, PatternMap
+from afresh_notifier.invalidation import PatternMap
 from afresh_notifier.next_change import NEVER
 from afresh_notifier.observations import Observation, RefreshStarted
-from afresh_notifier.refresh import Consequences, Limits, Method, Refreshed
+from afresh_notifier.refresh import Limits, Method, Refreshed
 from afresh_notifier.refresher import Plan, Refresher
 from conftest import PATIENCE, eventually
 from support.catalogues import view
@@ -48,9 +48,7 @@ class Refreshes:
         except asyncio.CancelledError:
             self.cancelled.append(name)
             raise
-        told = Invalidation(patterns=(name,), at=AT)
-        consequences = Consequences(marks=[], invalidation=told, offset=1)
-        return Refreshed(method=Method.PLAIN, consequences=consequences, next_change=NEVER)
+        return Refreshed(method=Method.PLAIN, marks=[], offset=1, next_change=NEVER)
 
 
 def dirt() -> Dirt:

@@ -8,7 +8,7 @@ server can say more.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import orjson
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -213,7 +213,7 @@ _EXPECTED: dict[tuple[str | int, ...], str] = {
     ("since", "epoch"): f"a text of 1 to {MAX_EPOCH_LENGTH} characters",
     ("since", "offset"): "a whole number, 0 or greater",
 }
-_SERVER_TYPES = ("welcome", "subscribed", "invalidate", "position", "resync", "result", "status", "error")
+_SERVER_TYPES = [one.default for kind in get_args(ServerMessage) for one in fields(kind) if one.name == "type"]
 
 
 def encode(message: ClientMessage | ServerMessage) -> bytes:

@@ -166,15 +166,17 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
             listening = group.create_task(listener.run(), name="listener")
             holding = group.create_task(lease.run(), name="lease")
             consuming = group.create_task(consumer.run(), name="consumer")
-            refreshing = group.create_task(refresher.run(), name="refresher")
-            following = group.create_task(tail.run(), name="tail")
-            telling = group.create_task(hub.run(), name="hub")
-            answering = group.create_task(library.run(), name="named queries")
-            keeping_answered = group.create_task(live.run(), name="live queries")
-            doing_jobs = group.create_task(working.run(), name="jobs")
-            embedding = group.create_task(embedder.run(), name="embedder")
-            inspecting = group.create_task(_inspect(settings, named, board, refresher, observe), name="inspection")
-            measuring = group.create_task(_measure(pool, observe), name="measurement")
+            others = [
+                group.create_task(refresher.run(), name="refresher"),
+                group.create_task(tail.run(), name="tail"),
+                group.create_task(hub.run(), name="hub"),
+                group.create_task(library.run(), name="named queries"),
+                group.create_task(live.run(), name="live queries"),
+                group.create_task(working.run(), name="jobs"),
+                group.create_task(embedder.run(), name="embedder"),
+                group.create_task(_inspect(settings, named, board, refresher, observe), name="inspection"),
+                group.create_task(_measure(pool, observe), name="measurement"),
+            ]
             observe(Serving(url=url))
             yield Service(url=url, refresher=refresher, hub=hub, board=board, library=library)
             observe(Stopping(reason="asked to"))
@@ -190,10 +192,7 @@ async def running(settings: Settings, *observers: Observe) -> AsyncIterator[Serv
                     await lease.resign()
                     await tail.reach(math.inf)
                     await hub.drain()
-            for task in (
-                *(holding, consuming, refreshing, following, telling),
-                *(answering, keeping_answered, doing_jobs, embedding, inspecting, measuring),
-            ):
+            for task in (holding, consuming, *others):
                 task.cancel()
             await api.goodbye(GOODBYE)
 

@@ -8,7 +8,7 @@ Nobody lists by hand which view depends on which table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 
@@ -130,25 +130,23 @@ class Catalogue:
 
     def hanging_on(self, table: str) -> frozenset[str]:
         """Every view whose content a change of ``table`` can change, through other materialized views too."""
-        found: set[str] = set()
-        waiting = list(self.reading(table))
-        while waiting:
-            name = waiting.pop()
-            if name not in found:
-                found.add(name)
-                waiting += self.children(name)
-        return frozenset(found)
+        return _reached(self.reading(table), self.children)
 
     def ancestors(self, view: str) -> frozenset[str]:
         """Every materialized view on which ``view`` stands, at any distance."""
-        found: set[str] = set()
-        waiting = list(self.views[view].parents)
-        while waiting:
-            name = waiting.pop()
-            if name in self.views and name not in found:
-                found.add(name)
-                waiting += self.views[name].parents
-        return frozenset(found)
+        return _reached(self.views[view].parents, lambda name: self.views[name].parents)
+
+
+def _reached(first: Iterable[str], onward: Callable[[str], Iterable[str]]) -> frozenset[str]:
+    """``first``, and whatever is reached from there, at any distance."""
+    found: set[str] = set()
+    waiting = list(first)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += onward(name)
+    return frozenset(found)
 
 
 async def load(connection: Connection) -> Catalogue:

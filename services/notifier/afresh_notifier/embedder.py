@@ -13,7 +13,6 @@ that are in somebody's hand are left alone. Cancelled, the connection is cut, an
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from collections.abc import Sequence
 
@@ -21,7 +20,7 @@ import asyncpg
 
 from afresh_cache.backoff import backoff
 from afresh_notifier import database
-from afresh_notifier.clock import loop_time
+from afresh_notifier.clock import loop_time, woken
 from afresh_notifier.embeddings import PATIENCE, Batch, Source, Wanted, codec, embed_some, look_up
 from afresh_notifier.errors import SourceUnusable
 from afresh_notifier.lease import Lease
@@ -108,9 +107,7 @@ class Embedder:
                 if failures:  # whatever is heard meanwhile does not shorten it
                     await asyncio.sleep(backoff(failures, RETRY_FIRST, RETRY_MAX))
                 else:
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(PACE):
-                            await self._woken.wait()
+                    await woken(self._woken, loop_time() + PACE)
         finally:
             self._drop_connection()
 

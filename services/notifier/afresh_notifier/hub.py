@@ -28,8 +28,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from afresh_cache.messages import Position, PositionUpdate, ResyncReason, ServerMessage, Status
-from afresh_notifier.clock import loop_time
+from afresh_cache.messages import Position, PositionUpdate, Resync, ResyncReason, ServerMessage, Status
+from afresh_notifier.clock import loop_time, woken
 from afresh_notifier.invalidation import Invalidation
 from afresh_notifier.observations import ClientResynced, Delivered, Invalidated, Observe
 from afresh_notifier.replay import Interest, Missed, Replay
@@ -195,23 +195,28 @@ class Hub:
             self._observe(ClientResynced(reason=answer, count=1))
         return answer
 
+    def catch_up(self, subscriber: Subscriber, since: Position | None, interest: Interest) -> bool:
+        """Tell ``subscriber`` in one what of ``interest`` he has missed since ``since`` (None: nothing) up to `position`;
+        False where that cannot be told, and he is told to drop everything."""
+        missed = None if since is None else self.missed(since, interest)
+        if isinstance(missed, str):
+            self.tell(subscriber, Resync(offset=self._head, reason=missed))
+            return False
+        if missed is not None:
+            self.tell(subscriber, message_of(missed))
+        return True
+
     async def run(self) -> None:
         """Flush what is published, until cancelled; what was not flushed then stays in the log."""
-        loop = asyncio.get_running_loop()
-        positions_at = loop.time() + self._position_interval
+        positions_at = loop_time() + self._position_interval
         while True:
             waiting = any(s.lagging or s.misled(self._current) for s in self._subscribers)
-            patience = LAG_PACE if waiting else positions_at - loop.time()
-            try:
-                async with asyncio.timeout(max(0.0, patience)):
-                    await self._filled.wait()
-            except TimeoutError:
-                pass
+            await woken(self._filled, loop_time() + LAG_PACE if waiting else positions_at)
             self._filled.clear()
             await self.flush()
-            if loop.time() >= positions_at:
+            if loop_time() >= positions_at:
                 await self._tell_positions()
-                positions_at = loop.time() + self._position_interval
+                positions_at = loop_time() + self._position_interval
             await asyncio.sleep(self._pace)
 
     async def flush(self) -> None:

@@ -10,7 +10,7 @@ healthy, it goes out at once. A view's patterns go out after each of its refresh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -44,20 +44,16 @@ class Invalidation:
     at: datetime
 
 
-def merge_all(invalidations: Iterable[Invalidation], most: int | None = None) -> Invalidation | None:
-    """All of them in one, none of which is a resync; None where there are none.
+def merge_all(merged: Sequence[Invalidation], most: int) -> Invalidation:
+    """All of them in one; there is one at least, and none is a resync.
 
     Raises OverflowError where that would hold over ``most`` patterns.
     """
     patterns: dict[str, None] = {}
-    merged: list[Invalidation] = []
-    for invalidation in invalidations:
-        merged.append(invalidation)
+    for invalidation in merged:
         patterns.update(dict.fromkeys(invalidation.patterns))
-        if most is not None and len(patterns) > most:
+        if len(patterns) > most:
             raise OverflowError(len(patterns))
-    if not merged:
-        return None
     positions = [invalidation.lsn for invalidation in merged if invalidation.lsn is not None]
     return Invalidation(
         offset=max(invalidation.offset for invalidation in merged),

@@ -30,7 +30,7 @@ from datetime import datetime
 import asyncpg
 
 from afresh_notifier import database
-from afresh_notifier.clock import loop_time
+from afresh_notifier.clock import loop_time, woken
 from afresh_notifier.observations import Following, Leading, LeaseFailed, Observe
 from afresh_notifier.resources import query
 from afresh_notifier.settings import DatabaseSettings, LeaseSettings
@@ -92,11 +92,7 @@ class Lease:
                 if self._term is not None and self.term is None:
                     self._lose(RAN_OUT)
                 pause = self._settings.renew if self._term is not None else self._settings.renew / 2
-                try:
-                    async with asyncio.timeout_at(began + pause):
-                        await self._woken.wait()
-                except TimeoutError:
-                    pass
+                await woken(self._woken, began + pause)
         finally:
             self._drop_connection()
 

@@ -20,6 +20,7 @@ of them.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -29,6 +30,7 @@ import orjson
 from afresh_cache.backoff import backoff
 from afresh_cache.key_index import KeyIndex
 from afresh_cache.messages import Error, Position, Result, ServerMessage
+from afresh_notifier.clock import loop_time, woken
 from afresh_notifier.errors import BadParameter, NothingFound, QueryError, QueryRefused
 from afresh_notifier.hub import BURST, LAG_PACE
 from afresh_notifier.invalidation import Invalidation
@@ -172,11 +174,7 @@ class Live:
         """Ask what is to be asked, and tell who has not been told, until cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
-                try:
-                    async with asyncio.timeout(LAG_PACE if self._owed else None):
-                        await self._woken.wait()
-                except TimeoutError:
-                    pass
+                await woken(self._woken, loop_time() + LAG_PACE if self._owed else math.inf)
                 self._woken.clear()
                 due, self._due = self._due, set()
                 for key in due:

@@ -345,7 +345,7 @@ class EmbeddingsWaiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warned:
-    """A look at the views at the start found something that will bite; ``to_do`` is the way out."""
+    """Something that was set up does not work, or will bite; ``to_do`` is the way out."""
 
     about: str
     what: str

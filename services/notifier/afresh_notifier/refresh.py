@@ -31,7 +31,7 @@ from asyncpg.transaction import Transaction
 from afresh_notifier import database, invalidation_log, marks, privileges
 from afresh_notifier.database import Connection
 from afresh_notifier.debounce import Dirt
-from afresh_notifier.errors import RefreshBroken, RefreshBusy, RefreshFailed
+from afresh_notifier.errors import RefreshBroken, RefreshBusy, RefreshError, RefreshFailed
 from afresh_notifier.invalidation import Invalidation, PatternMap
 from afresh_notifier.marks import Mark
 from afresh_notifier.next_change import NEVER, NextChange, ask
@@ -56,8 +56,6 @@ class Consequences:
 
     marks: Sequence[Mark]
     invalidation: Invalidation
-    #: The offset of the invalidation, once it has one.
-    offset: int = 0
 
 
 #: What follows from a refresh that makes these marks good; called between the refresh and its commit.
@@ -111,11 +109,12 @@ def choose(view: str, *, populated: bool, usable_index: bool, blocking: bool) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refreshed:
-    """A refresh that has committed: how it was done, what followed, and when from then on the view's content will be
-    another."""
+    """A refresh that has committed: how it was done, the marks and the offset of the invalidation that followed, and when
+    from then on the view's content will be another."""
 
     method: Method
-    consequences: Consequences
+    marks: Sequence[Mark]
+    offset: int
     next_change: NextChange
 
 
@@ -171,9 +170,8 @@ async def _transaction(
                 consequences = follow(marked)
                 await marks.clear(connection, marked)
                 await marks.put(connection, consequences.marks)
-                appended = await invalidation_log.append(connection, consequences.invalidation)
-                consequences = replace(consequences, offset=appended.newest)
-            except (asyncpg.PostgresError, RefreshBusy, RefreshBroken, RefreshFailed):
+                offset = (await invalidation_log.append(connection, consequences.invalidation)).newest
+            except (asyncpg.PostgresError, RefreshError):
                 limit.reschedule(clock() + GRACE)
                 await _roll_back(connection, transaction)
                 raise
@@ -181,7 +179,7 @@ async def _transaction(
             await transaction.commit()
             # The clock has gone on: others may have had the log's lock, and a commit may take long.
             changes = replace(changes, seconds=max(0.0, changes.seconds - (clock() - asked_at)))
-            return Refreshed(method=method, consequences=consequences, next_change=changes)
+            return Refreshed(method=method, marks=consequences.marks, offset=offset, next_change=changes)
     except (TimeoutError, asyncio.CancelledError, asyncpg.InterfaceError, asyncpg.InternalClientError):
         database.cut(connection)
         raise

@@ -31,7 +31,7 @@ import asyncpg
 
 from afresh_cache.backoff import backoff
 from afresh_notifier import database, invalidation_log, marks
-from afresh_notifier.clock import loop_time
+from afresh_notifier.clock import loop_time, woken
 from afresh_notifier.debounce import BUSY_FIRST, BUSY_MAX, Debouncer, Dirt, Run, Timing
 from afresh_notifier.errors import RefreshBroken, RefreshBusy, RefreshError, RefreshFailed
 from afresh_notifier.invalidation import Invalidation, PatternMap
@@ -214,12 +214,7 @@ class Refresher:
                     task = group.create_task(self._carry_out(run), name=f"refresh {view}")
                     self._running.add(task)
                     task.add_done_callback(self._over)
-                wake_at = self._debouncer.wake_at(now)
-                try:
-                    async with asyncio.timeout_at(wake_at if math.isfinite(wake_at) else None):
-                        await self._woken.wait()
-                except TimeoutError:
-                    pass
+                await woken(self._woken, self._debouncer.wake_at(now))
 
     async def drain(self) -> None:
         """Refresh once more whatever is dirty, and return when that is done; `run` must be running meanwhile.
@@ -256,7 +251,7 @@ class Refresher:
         next_change = self._plan.next_changes.get(view)
         limits = replace(self._plan.limits[view], outwait=outwait)
         done = await refresh(self._pool, view, found.oid, limits, follow, next_change=next_change)
-        self._appended(done.consequences.offset)
+        self._appended(done.offset)
         return done
 
     async def _carry_out(self, run: Run) -> None:
@@ -318,7 +313,7 @@ class Refresher:
             self._observe(
                 NextChangeUnknown(view=view, problem=changes.problem, hint=changes.hint, retry_in=changes.seconds)
             )
-        for mark in done.consequences.marks:
+        for mark in done.marks:
             self.dirty(mark.view, mark.dirt())
 
     async def _failed(self, run: Run, error: RefreshError) -> None:

@@ -105,7 +105,7 @@ class Replay:
             if mine is not None:
                 found.append(mine)
         try:
-            return merge_all(reversed(found), MAX_WAITING)
+            return merge_all(found[::-1], MAX_WAITING) if found else None
         except OverflowError:
             return "overflow"
 

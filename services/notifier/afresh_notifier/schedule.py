@@ -18,7 +18,11 @@ _MINUTE = timedelta(minutes=1)
 def newest(schedule: str, timezone: str, now: datetime) -> datetime | None:
     """The newest time of ``schedule`` that is not after ``now``, in UTC; None where there was none for long."""
     # Backwards, it begins with the minute before the one that it is given.
-    return _first(CronSim(schedule, (now + _MINUTE).astimezone(ZoneInfo(timezone)), reverse=True), not_after=now)
+    times = CronSim(schedule, (now + _MINUTE).astimezone(ZoneInfo(timezone)), reverse=True)
+    try:
+        return next((time.astimezone(UTC) for time in times if time <= now), None)
+    except CronSimError:
+        return None
 
 
 def following(schedule: str, timezone: str, now: datetime) -> datetime | None:
@@ -27,13 +31,3 @@ def following(schedule: str, timezone: str, now: datetime) -> datetime | None:
         return next(CronSim(schedule, now.astimezone(ZoneInfo(timezone)))).astimezone(UTC)
     except (StopIteration, CronSimError):
         return None
-
-
-def _first(times: CronSim, *, not_after: datetime) -> datetime | None:
-    try:
-        for time in times:
-            if time <= not_after:
-                return time.astimezone(UTC)
-    except CronSimError:
-        pass
-    return None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import tomllib
-from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -19,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from afresh_notifier.errors import SettingsError
-from afresh_notifier.settings_errors import NAMED_TWICE, complaints, unknown_variables
+from afresh_notifier.settings_errors import complaints, refuse_twice, unknown_variables
 from afresh_notifier.settings_queries import Queries, QueryDefaults, anchored
 from afresh_notifier.settings_values import (
     Duration,
@@ -169,13 +168,7 @@ Named = TypeVar("Named", TableSettings, ViewSettings)
 
 def _each_once(sections: tuple[Named, ...]) -> tuple[Named, ...]:
     """Of two sections of one file about one relation it could not be said which holds."""
-    for name, count in Counter(folded_name(section.name) for section in sections).items():
-        if count > 1:
-            raise PydanticCustomError(
-                NAMED_TWICE,
-                "{name} is named {count} times; write all of it in one section",
-                {"name": name, "count": count},
-            )
+    refuse_twice(((folded_name(section.name),) for section in sections), "write all of it in one section")
     return sections
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 #: The type of our own errors about sections of one file that name the same thing, or that do not fit together: their text
 #: says of what was given all that matters.
@@ -65,6 +66,17 @@ def unknown_variables(environment: Mapping[str, str], model: type[BaseModel]) ->
                 advice = f"did you mean AFRESH_{close[0]}?" if close else _known(model.model_fields)
                 lines.append(f"{variable}: unknown setting; {advice}")
     return lines
+
+
+def refuse_twice(names: Iterable[tuple[str, ...]], advice: str) -> None:
+    """Raises where one of these, the names of the sections of one file, is there twice; ``advice`` is what to do."""
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise PydanticCustomError(
+                NAMED_TWICE,
+                "{name} is named {count} times; {advice}",
+                {"name": ".".join(name), "count": count, "advice": advice},
+            )
 
 
 def did_you_mean(unknown: str, known: Collection[str]) -> str:

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from afresh_cache.patterns import Template
-from afresh_notifier.settings_errors import AT_ODDS, NAMED_TWICE
+from afresh_notifier.settings_errors import AT_ODDS, refuse_twice
 from afresh_notifier.settings_values import Duration, Pattern, Period, Section
 
 #: Where the service answers by itself. What is below the last is all its own.
@@ -239,11 +239,7 @@ def anchored(queries: Iterable[QuerySettings], folder: Path) -> tuple[QuerySetti
 
 
 def _each_once(queries: tuple[QuerySettings, ...]) -> tuple[QuerySettings, ...]:
-    for name, count in Counter(query.name for query in queries).items():
-        if count > 1:
-            raise PydanticCustomError(
-                NAMED_TWICE, "{name} is named {count} times; rename one", {"name": name, "count": count}
-            )
+    refuse_twice(((query.name,) for query in queries), "rename one")
     for problem in collisions(queries):
         raise PydanticCustomError(AT_ODDS, "{problem}", {"problem": problem})
     return queries

@@ -7,7 +7,6 @@ database's to say.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +18,7 @@ from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
-from afresh_notifier.settings_errors import AT_ODDS, NAMED_TWICE
+from afresh_notifier.settings_errors import AT_ODDS, refuse_twice
 from afresh_notifier.settings_values import Duration, Period, RelationName, Section, folded_name
 
 #: Any day will do to see whether a schedule can be read.
@@ -138,22 +137,12 @@ class ChatModelSettings(ModelSettings):
 
 
 def _jobs_each_once(jobs: tuple[JobSettings, ...]) -> tuple[JobSettings, ...]:
-    for name, count in Counter(job.name for job in jobs).items():
-        if count > 1:
-            raise PydanticCustomError(
-                NAMED_TWICE, "{name} is named {count} times; rename one", {"name": name, "count": count}
-            )
+    refuse_twice(((job.name,) for job in jobs), "rename one")
     return jobs
 
 
 def _columns_each_once(sections: tuple[EmbeddingSettings, ...]) -> tuple[EmbeddingSettings, ...]:
-    for (table, column), count in Counter((folded_name(one.table), one.column) for one in sections).items():
-        if count > 1:
-            raise PydanticCustomError(
-                NAMED_TWICE,
-                "{table}.{column} is named {count} times; a column holds embeddings of one text",
-                {"table": table, "column": column, "count": count},
-            )
+    refuse_twice(((folded_name(one.table), one.column) for one in sections), "a column holds embeddings of one text")
     return sections
 
 

@@ -18,17 +18,15 @@ from afresh_cache.messages import (
     MAX_PATTERN_LENGTH,
     MAX_PATTERNS,
     Position,
-    Resync,
     ServerMessage,
     Welcome,
     encode,
 )
 from afresh_notifier.errors import BadRequest
 from afresh_notifier.hub import Hub
-from afresh_notifier.invalidation import Invalidation
 from afresh_notifier.replay import Interest
 from afresh_notifier.settings import ServerSettings
-from afresh_notifier.subscriber import Subscriber, message_of
+from afresh_notifier.subscriber import Subscriber
 from afresh_notifier.tail import Tail
 
 
@@ -88,13 +86,9 @@ async def serve(request: web.Request, hub: Hub, tail: Tail, settings: ServerSett
         # No await from here to the welcome. What was missed comes first: each event's id says that all up to there has
         # been told, and `listen` may have something to say.
         hub.join(subscriber)
-        here = hub.position
-        missed = None if since is None else hub.missed(since, wanted)
-        if isinstance(missed, str):
-            hub.tell(subscriber, Resync(offset=here.offset, reason=missed))
-        elif isinstance(missed, Invalidation):
-            hub.tell(subscriber, message_of(missed))
+        hub.catch_up(subscriber, since, wanted)
         hub.listen(subscriber, wanted)
+        here = hub.position
         hub.tell(subscriber, Welcome(epoch=here.epoch, offset=here.offset))
         while not transport.is_closing():
             await asyncio.sleep(settings.heartbeat)

@@ -68,11 +68,7 @@ class Subscriber:
 
     def keep(self, news: Invalidation) -> None:
         """Let ``news`` wait for him. Raises OverflowError where that is more than may wait."""
-        if self.waiting is not None:
-            merged = merge_all((self.waiting, news), replay.MAX_WAITING)
-            assert merged is not None  # noqa: S101 - of two there is one
-            news = merged
-        self.waiting = news
+        self.waiting = news if self.waiting is None else merge_all((self.waiting, news), replay.MAX_WAITING)
 
     def owe(self, reason: ResyncReason) -> None:
         """He cannot be told what he has not heard: he is to drop everything, whatever waited for him."""

@@ -24,7 +24,6 @@ from afresh_cache.messages import (
     Error,
     Position,
     Query,
-    Resync,
     ServerMessage,
     Subscribe,
     Subscribed,
@@ -35,11 +34,10 @@ from afresh_cache.messages import (
 )
 from afresh_notifier.errors import QueryError
 from afresh_notifier.hub import Hub
-from afresh_notifier.invalidation import Invalidation
 from afresh_notifier.live import Live
 from afresh_notifier.replay import Interest
 from afresh_notifier.settings import ServerSettings
-from afresh_notifier.subscriber import Subscriber, message_of
+from afresh_notifier.subscriber import Subscriber
 from afresh_notifier.tail import Tail
 
 #: Subscriptions and queries that one connection may hold, together.
@@ -116,15 +114,10 @@ class Session:
         self._end(message.id)
         self._subscriptions[message.id] = interest
         self._listen()
-        here = self._hub.position
-        missed = None if message.since is None else self._hub.missed(message.since, interest)
         # What was missed comes first: whoever hears that he is subscribed has heard all up to there, and one who dies
         # before that has lost nothing by it.
-        if isinstance(missed, str):
-            self._tell(Resync(offset=here.offset, reason=missed))
-        elif isinstance(missed, Invalidation):
-            self._tell(message_of(missed))
-        recovered = not isinstance(missed, str)
+        recovered = self._hub.catch_up(self._subscriber, message.since, interest)
+        here = self._hub.position
         self._tell(Subscribed(id=message.id, epoch=here.epoch, offset=here.offset, recovered=recovered))
 
     def _unsubscribe(self, message: Unsubscribe) -> None:

@@ -135,10 +135,12 @@ def refused(error: asyncpg.PostgresError) -> DatabaseError:
     return DatabaseError(what, hint=hint)
 
 
-def console(*, stderr: bool = False) -> Console:
+def console() -> Console:
     """Where to print. What is printed is data, so brackets and colons in it mean nothing."""
-    made = Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=False)
-    return made if made.is_terminal else Console(stderr=stderr, markup=False, emoji=False, highlight=False, width=_WIDE)
+    made = Console(markup=False, emoji=False, highlight=False)
+    if not made.is_terminal:
+        made.width = _WIDE
+    return made
 
 
 def progress(*columns: ProgressColumn) -> Progress:

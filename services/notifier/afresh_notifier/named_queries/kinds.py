@@ -56,13 +56,7 @@ class Kind:
 
     def from_text(self, text: str) -> object:
         """A value from a query string. Raises ValueError."""
-        if self.many:
-            try:
-                items = parse_json(text)
-            except ValueError:
-                items = None
-            return self.from_json(items if isinstance(items, list) else _refuse())
-        return self._item(text)
+        return self.from_json(parse_json(text)) if self.many else self._item(text)
 
     def from_texts(self, texts: Sequence[str]) -> object:
         """A value from a query string in which its name stands once or more. Raises ValueError."""

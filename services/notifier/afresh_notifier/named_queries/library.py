@@ -45,7 +45,7 @@ import orjson
 
 from afresh_cache.messages import Position
 from afresh_cache.store import PatternCache
-from afresh_notifier.clock import loop_time
+from afresh_notifier.clock import loop_time, woken
 from afresh_notifier.errors import (
     BadParameter,
     ModelError,
@@ -204,9 +204,7 @@ class Library:
                 if everything or self._states[name].prepared is None or self._states[name].unsure:
                     with contextlib.suppress(QueryError):
                         await self._look(query)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(BROKEN_PACE):
-                    await self._poked.wait()
+            await woken(self._poked, loop_time() + BROKEN_PACE)
 
     def notice(self, observation: Observation) -> None:
         """An observer: where the catalogue was read anew, it is otherwise than before, or may be."""

@@ -181,13 +181,11 @@ class Parameters:
 def parameter(settings: ParameterSettings, type_name: str, kind: Kind) -> Parameter:
     """A parameter of a type. Raises ValueError where its default or its enum are no values of that."""
     default = None if settings.default is None else _from_toml(kind, settings.default, "default")
-    items = kind if not kind.many else None
-    allowed = None
-    if settings.enum is not None:
-        if items is None:
-            allowed = tuple(v for one in settings.enum for v in _as_list(_from_toml(kind, [one], "enum")))
-        else:
-            allowed = tuple(_from_toml(items, one, "enum") for one in settings.enum)
+    allowed: tuple[object, ...] | None = None
+    if settings.enum is not None and kind.many:
+        allowed = tuple(value for one in settings.enum for value in _as_list(_from_toml(kind, [one], "enum")))
+    elif settings.enum is not None:
+        allowed = tuple(_from_toml(kind, one, "enum") for one in settings.enum)
     return Parameter(settings=settings, type=type_name, kind=kind, default=default, allowed=allowed)
 
 

@@ -162,7 +162,7 @@ async def _parameters(connection: Connection, query: NamedQuery, types: list[int
         where = f"{settings.name} (${number} in {query.file})"
         if settings.type is not None:
             said = await _type_of(connection, settings.type)
-            if said not in (oid, None) or said is None:
+            if said != oid:
                 what = (
                     f"the settings give {where} the type {settings.type}, "
                     + ("which there is not" if said is None else f"and PostgreSQL takes it for {row['shown']}")
