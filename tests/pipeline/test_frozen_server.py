@@ -89,16 +89,12 @@ async def test_a_stop_ends_while_what_is_left_of_a_view_is_told(
             await hold.reached(PATIENCE)
 
 
-async def _load(connection: asyncpg.Connection) -> object:
-    return await dependencies.load(connection)
-
-
 async def _transaction(connection: asyncpg.Connection) -> object:
     async with database.transaction(connection, isolation="repeatable_read", readonly=True):
         return await connection.fetch(statement("catalogue"))
 
 
-@pytest.mark.parametrize("work", [_load, _transaction])
+@pytest.mark.parametrize("work", [dependencies.load, _transaction])
 async def test_what_is_cancelled_ends_as_cancelled(
     proxied: tuple[Proxy, str], work: Callable[[asyncpg.Connection], Awaitable[object]]
 ) -> None:

@@ -84,6 +84,21 @@ class Proxy:
         #: New connections are ended at once.
         self.refuses = False
 
+    @classmethod
+    @asynccontextmanager
+    async def before(cls, dsn: str) -> AsyncIterator[tuple[Proxy, str]]:
+        """A proxy before the server of ``dsn``, and the address that leads through it."""
+        parts = urlsplit(dsn)
+        options = dict(parse_qsl(parts.query))
+        proxy = cls(options.pop("host", "") or parts.hostname or "127.0.0.1", parts.port or 5432)
+        await proxy.start()
+        user = parts.netloc.rpartition("@")[0]
+        netloc = f"{user}@127.0.0.1:{proxy.port}"
+        try:
+            yield proxy, urlunsplit(parts._replace(netloc=netloc, query=urlencode({**options, "sslmode": "disable"})))
+        finally:
+            await proxy.close()
+
     async def start(self) -> None:
         """Take connections."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -194,21 +209,6 @@ class Proxy:
             await writer.drain()
         # One side has said all: the other gets it, and its end.
         writer.close()
-
-    @classmethod
-    @asynccontextmanager
-    async def before(cls, dsn: str) -> AsyncIterator[tuple[Proxy, str]]:
-        """A proxy before the server of ``dsn``, and the address that leads through it."""
-        parts = urlsplit(dsn)
-        options = dict(parse_qsl(parts.query))
-        proxy = cls(options.pop("host", "") or parts.hostname or "127.0.0.1", parts.port or 5432)
-        await proxy.start()
-        user = parts.netloc.rpartition("@")[0]
-        netloc = f"{user}@127.0.0.1:{proxy.port}"
-        try:
-            yield proxy, urlunsplit(parts._replace(netloc=netloc, query=urlencode({**options, "sslmode": "disable"})))
-        finally:
-            await proxy.close()
 
     def _holding(self, link: _Link, data: bytes) -> Hold | None:
         """The hold that ``data`` meets, if any; it holds nobody else then."""

@@ -36,16 +36,12 @@ OLDEST = 140_000
 #: How long a connection may take to go back to its pool, or to be closed, in seconds.
 RETURN_PATIENCE = 2.0
 
-#: What a connection may raise when the server or the network refuses: worth another try later. An `InternalClientError`
-#: is what asyncpg raises on a connection that the server has just ended, before it has noticed its end.
-TRANSIENT = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    DatabaseError,
-)
+#: What asyncpg raises where the server or the network refuses. An `InternalClientError` it raises on a connection that the
+#: server has just ended, before it has noticed its end.
+_REFUSALS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+#: What a connection may raise that is worth another try later.
+TRANSIENT = (*_REFUSALS, TimeoutError, DatabaseError)
 
 #: SQLSTATE classes that say nothing of what was asked, but that the server cannot do it now.
 _NOT_NOW = ("08", "28", "40", "53", "55", "57", "58", "F0")
@@ -66,7 +62,7 @@ _SESSION = {
 
 
 async def _nothing(_connection: object) -> None:
-    """What is done to a connection that comes back to the pool."""
+    """What is done to a connection of a pool that is new, unless somebody says otherwise, or that comes back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,13 +218,7 @@ def cut_after(connection: Connection, seconds: float) -> Iterator[None]:
     watch = asyncio.get_running_loop().call_later(seconds, be_late)
     try:
         yield
-    except (
-        AttributeError,
-        OSError,
-        asyncpg.InterfaceError,
-        asyncpg.InternalClientError,
-        asyncpg.PostgresError,
-    ) as error:
+    except (AttributeError, *_REFUSALS) as error:
         if late:
             raise TimeoutError(f"no answer within {seconds:g} s") from error
         raise
@@ -385,7 +375,7 @@ async def explained(settings: DatabaseSettings) -> AsyncIterator[None]:
             f"PostgreSQL at {address(settings.dsn)} did not answer within {settings.connect_timeout:g} s",
             hint="check the address and the firewall, or raise database.connect_timeout",
         ) from error
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+    except _REFUSALS as error:
         raise Unreachable(
             f"PostgreSQL cannot be reached at {address(settings.dsn)}: {error}",
             hint="check that it runs, and the address in database.dsn",

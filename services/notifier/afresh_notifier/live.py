@@ -73,9 +73,8 @@ class _Watched:
 
     question: Question
     askers: dict[Asker, str | None] = field(default_factory=dict)
-    #: The answer, as far as is known, or why there is none.
-    answer: Answer | None = None
-    error: QueryError | None = None
+    #: The answer, or why there is none; None while neither is known.
+    known: Answer | QueryError | None = None
     #: It is to be asked: for the first time, or since the answer may be another one by now.
     stale: bool = True
     #: There is a task that asks it; and whether that waits for the answer just now.
@@ -127,7 +126,7 @@ class Live:
         self._opened.setdefault(subscriber, {})[id] = watched
         if watched.waiting and not watched.stale:
             return  # he is told with the rest
-        if watched.stale or watched.answer is None or not self._following:
+        if watched.stale or not self._following or watched.known is None or isinstance(watched.known, QueryError):
             self._doubt(watched)
         else:
             self._bring(watched, (subscriber, id), {})
@@ -208,9 +207,9 @@ class Live:
             while watched.askers and watched.stale:
                 watched.stale, watched.waiting = False, True
                 try:
-                    watched.answer = await self.source.ask(watched.question)
+                    watched.known = await self.source.ask(watched.question)
                 except QueryError as error:
-                    watched.answer, watched.error, watched.waiting = None, error, False
+                    watched.known, watched.waiting = error, False
                     await self._spread(watched)
                     if isinstance(error, QueryRefused | NothingFound | BadParameter):
                         continue
@@ -218,7 +217,7 @@ class Live:
                     failures += 1
                     await asyncio.sleep(backoff(failures, RETRY_FIRST, RETRY_MAX))
                 else:
-                    failures, watched.error, watched.waiting = 0, None, False
+                    failures, watched.waiting = 0, False
                     watched.warned.clear()
                     await self._spread(watched)
         finally:
@@ -239,11 +238,12 @@ class Live:
 
         Why there is none he is told once; the next answer then whatever it is.
         """
-        known, (subscriber, id) = watched.answer or watched.error, asker  # noqa: A001
+        known, (subscriber, id) = watched.known, asker  # noqa: A001
         self._owed.discard(asker)
-        told = asker in watched.warned if watched.answer is None else watched.askers[asker] == watched.answer.etag
-        if known is None or told or subscriber.transport.is_closing():
+        if known is None or subscriber.transport.is_closing():
             return
+        if asker in watched.warned if isinstance(known, QueryError) else watched.askers[asker] == known.etag:
+            return  # he has been told
         if not subscriber.reads(self._buffer):
             self._owed.add(asker)
             return

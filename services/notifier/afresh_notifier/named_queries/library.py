@@ -133,8 +133,8 @@ class _State:
     #: `Prepared.form`, when it could last be run.
     form: object = None
     looked_at: float = float("-inf")
-    #: The last look has come to nothing, since PostgreSQL did not answer: it may be another query by now.
-    unsure: bool = False
+    #: The last look has found how it is run; else it is looked at again, and may be another query by now.
+    sure: bool = False
     looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -201,7 +201,7 @@ class Library:
             everything = self._poked.is_set()
             self._poked.clear()  # before they are looked at: what changes meanwhile causes another look
             for name, query in self.queries.items():
-                if everything or self._states[name].prepared is None or self._states[name].unsure:
+                if everything or not self._states[name].sure:
                     with contextlib.suppress(QueryError):
                         await self._look(query)
             await woken(self._poked, loop_time() + BROKEN_PACE)
@@ -406,18 +406,18 @@ class Library:
                     return state.prepared
                 if state.problem is not None:
                     raise state.problem
-            began, state.unsure = loop_time(), True
+            began, state.sure = loop_time(), False
             try:
                 prepared = await self._prepare_anew(query)
             except QueryUnusable as error:
                 if state.problem is None or state.problem.problem != error.problem:
                     self._observe(QueryBroken(query=query.name, problem=error.problem, hint=error.hint))
-                state.prepared, state.problem, state.looked_at, state.unsure = None, error, began, False
+                state.prepared, state.problem, state.looked_at = None, error, began
                 raise
             if state.prepared is None:
                 self._observe(QueryReady(query=query.name, after_failure=state.problem is not None))
             old, state.form = state.form, prepared.form
-            state.prepared, state.problem, state.looked_at, state.unsure = prepared, None, began, False
+            state.prepared, state.problem, state.looked_at, state.sure = prepared, None, began, True
             if old not in (None, state.form):
                 # From here on nobody runs it as it was; what was brought so, or is being brought, is not kept.
                 state.cache.delete_prefix(query.cache_key.literal)
